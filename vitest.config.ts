@@ -12,7 +12,9 @@ const project = (name: string, include: string[], exclude: string[] = [], more: 
 export default defineConfig({
   test: {
     projects: [
-      project("unit", ["test/**/*.test.ts"], ["test/**/*.{proc,netns,kube}.test.ts"], { testTimeout: 60_000 }),
+      project("unit", ["test/**/*.test.ts"], ["test/**/*.{proc,netns,kube}.test.ts"], {
+        testTimeout: 60_000,
+      }),
       project("proc", ["test/**/*.proc.test.ts"], [], { testTimeout: 120_000, hookTimeout: 120_000 }),
       project("netns", ["test/**/*.netns.test.ts"], [], { testTimeout: 120_000, hookTimeout: 120_000 }),
       project("kube", ["test/**/*.kube.test.ts"], [], { testTimeout: 300_000, hookTimeout: 1_800_000 }),

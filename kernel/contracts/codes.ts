@@ -1,0 +1,73 @@
+// The closed list of reason codes, each with the sentence a person reads. No code is spelled anywhere else.
+// A code enters the list together with the part that produces it.
+
+export const CODES = {
+  DENY_TOOL_NOT_FOUND: "the policy declares no such tool for this principal",
+  DENY_SCHEMA_MISMATCH: "the arguments do not match the tool's pinned input schema",
+  DENY_TOOL_DRIFT: "the upstream's definition of the tool differs from the pinned one",
+  DENY_CONNECTOR: "the policy has no such connector, or it may not serve this tool",
+  DENY_DESTINATION: "the destination is not in the allowed list",
+  DENY_SIDE_EFFECT: "the tool's side effects exceed what the profile allows",
+  DENY_SANDBOX_PROFILE: "the tool has no sandbox profile under which it may run",
+  DENY_MODEL: "the model is not allowed for this principal",
+  DENY_MALFORMED_CALL: "the call is not well-formed",
+  SYSTEM_FROZEN: "a person has frozen this agent",
+  CONTEXT_MISMATCH: "the pod, session or policy of the call is not this guardian's",
+  IDENTITY_ISOLATION_VIOLATION: "the caller is not the principal to whom the session belongs",
+  DATA_EGRESS_BLOCKED: "the call would carry data that may not leave",
+  PROMPT_INJECTION_DETECTED: "the content carries an injection attempt",
+  UNICODE_OBFUSCATION_DETECTED: "the content hides characters from a reader",
+  TAINTED_HIGH_RISK: "the session has read untrusted content and the tool is too risky for it",
+  DENY_NO_MATCH: "no rule allows the call",
+  DENY_RULE: "a rule denies the call",
+  DENY_CEILING: "the call is above the ceiling",
+  FORBIDDEN_EFFECT: "the ceiling forbids this effect",
+  MISSING_REQUIREMENT: "a required proof is missing",
+  POLICY_EVALUATION_ERROR: "a check could not be completed",
+  POLICY_NOT_READY: "no verified policy is active yet",
+  POLICY_STALE: "the control stream has been silent for longer than the policy allows",
+  POLICY_HASH_MISMATCH: "the policy's content does not have the stated hash",
+  POLICY_SIGNATURE_INVALID: "the policy lacks a valid signature of the right role",
+  POLICY_EPOCH_CHANGED: "the policy changed between verdict and dispatch",
+  DENY_BUDGET_EXCEEDED: "a budget is used up",
+  RATE_LIMIT_EXCEEDED: "too many calls in too short a time",
+  BUDGET_ERROR: "the budget could not be accounted",
+  DENY_APPROVAL_REQUIRED: "a person has to approve this call first",
+  DENY_APPROVAL_TIMEOUT: "nobody approved in time",
+  APPROVAL_REJECTED: "a person rejected this call",
+  APPROVAL_INVALID: "the approval does not fit this call",
+  DECISION_EXPIRED: "the permit was not dispatched in time",
+  ERR_CONNECTOR_CONTRACT_DRIFT: "the tool's output does not match its pinned schema",
+  ERR_CONNECTOR_FAILED: "the connector answered with an error",
+  ERR_CONNECTOR_TIMEOUT: "the connector did not answer in time",
+  ERR_RECEIPT_UNSEALED: "the call has happened but its receipt could not be made durable",
+  ERR_OUTCOME_UNKNOWN: "the call was dispatched and its outcome is not known",
+  JOURNAL_UNAVAILABLE: "the journal cannot be written, so nothing may happen",
+  OVERLOADED: "the guardian is at its limit of calls under way",
+  ERR_COMPUTE_GAS_EXHAUSTED: "the module used up its gas",
+  ERR_COMPUTE_TIME_EXHAUSTED: "the module ran out of time (not deterministic)",
+  ERR_COMPUTE_MEMORY_EXHAUSTED: "the module asked for more memory than its limit",
+  ERR_COMPUTE_OUTPUT_EXHAUSTED: "the module wrote more output than its limit",
+  ERR_COMPUTE_STACK_EXHAUSTED: "the module recursed deeper than its limit",
+  ERR_COMPUTE_TRAP: "the module trapped",
+  ERR_COMPUTE_EXIT_NONZERO: "the module exited with a status other than zero",
+  ERR_COMPUTE_MODULE_REJECTED: "the module is not admissible",
+  ERR_COMPUTE_HOST_FAULT: "the sandbox itself failed",
+  AUTH_NOT_CONFIGURED: "the policy asks for tokens and names no verifier",
+  AUTH_INVALID: "the token is missing or not valid",
+  AUTHZ_DENIED: "the principal lacks the required relation",
+  PERIMETER_VIOLATION: "the call is outside the perimeter",
+  TRUST_KEY_UNKNOWN: "the key is not in the trust registry",
+  TRUST_KEY_REVOKED: "the key was revoked",
+  SIGNATURE_INVALID: "the signature does not verify",
+  CHAIN_BROKEN: "the chain of nodes is broken",
+  REPLAY_DETECTED: "an identifier was used again with other content",
+} as const;
+
+export type Code = keyof typeof CODES;
+
+const SET: ReadonlySet<string> = new Set(Object.keys(CODES));
+
+export function isCode(text: string): text is Code {
+  return SET.has(text);
+}

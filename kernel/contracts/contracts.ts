@@ -1,0 +1,7 @@
+// The door of the contracts: bytes to values, names, codes, and the shapes that pass between the parts.
+
+export * from "./codes.ts";
+export * from "./document.ts";
+export * from "./ids.ts";
+export * from "./json.ts";
+export * from "./values.ts";

@@ -1,0 +1,81 @@
+// Identifiers. A branded type can only be had from its parser here, so a value that carries one has been checked.
+
+declare const brand: unique symbol;
+type Branded<Name extends string> = string & { readonly [brand]: Name };
+
+export type Hash = Branded<"Hash">;
+export type Signature = Branded<"Signature">;
+export type KeyId = Branded<"KeyId">;
+export type Timestamp = Branded<"Timestamp">;
+export type Target = Branded<"Target">;
+export type SessionId = Branded<"ses">;
+export type CallId = Branded<"call">;
+export type DecisionId = Branded<"dec">;
+export type EffectId = Branded<"eff">;
+export type ReceiptId = Branded<"rcp">;
+export type ApprovalId = Branded<"apr">;
+
+/** Something from outside that is not what the contract says. `path` says where, the message what is allowed. */
+export class ContractError extends Error {
+  readonly path: string;
+  constructor(path: string, message: string) {
+    super(path === "" ? message : `${path}: ${message}`);
+    this.name = "ContractError";
+    this.path = path;
+  }
+}
+
+const HASH = /^sha256:[0-9a-f]{64}$/;
+const SIGNATURE = /^[0-9a-f]{128}$/;
+const KEY_ID = /^ed25519:[0-9a-f]{16}$/;
+const TARGET = /^[a-z]+:[A-Za-z0-9._/%-]{1,255}(:[0-9]{1,5})?$/;
+const TIMESTAMP = /^\d{4}-(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01])T([01]\d|2[0-3]):[0-5]\d:[0-5]\d\.\d{3}Z$/;
+
+export const isHash = (s: unknown): s is Hash => typeof s === "string" && HASH.test(s);
+export const isSignature = (s: unknown): s is Signature => typeof s === "string" && SIGNATURE.test(s);
+export const isKeyId = (s: unknown): s is KeyId => typeof s === "string" && KEY_ID.test(s);
+export const isTarget = (s: unknown): s is Target => typeof s === "string" && TARGET.test(s);
+export const isTimestamp = (s: unknown): s is Timestamp =>
+  typeof s === "string" && TIMESTAMP.test(s) && new Date(s).toISOString() === s;
+
+const PREFIXED = {
+  ses: /^ses_[0-9a-f]{32}$/,
+  call: /^call_[0-9a-f]{32}$/,
+  dec: /^dec_[0-9a-f]{32}$/,
+  eff: /^eff_[0-9a-f]{32}$/,
+  rcp: /^rcp_[0-9a-f]{32}$/,
+  apr: /^apr_[0-9a-f]{32}$/,
+} as const;
+export type IdKind = keyof typeof PREFIXED;
+
+export const isId = <K extends IdKind>(kind: K, s: unknown): s is Branded<K> =>
+  typeof s === "string" && PREFIXED[kind].test(s);
+
+/** An id from 16 random bytes that the caller brings: the kernel has no randomness of its own. */
+export function makeId<K extends IdKind>(kind: K, random: Uint8Array): Branded<K> {
+  let hex = "";
+  for (const byte of random) hex += byte.toString(16).padStart(2, "0");
+  return must(`${kind}_${hex}`, (s): s is Branded<K> => isId(kind, s), "id", `${kind}_ and 16 random bytes`);
+}
+
+/** `value` if the predicate holds, else a ContractError that names `path` and what was expected. */
+export function must<T>(value: unknown, is: (v: unknown) => v is T, path: string, expected: string): T {
+  if (is(value)) return value;
+  const shown = typeof value === "string" ? JSON.stringify(value.slice(0, 80)) : typeof value;
+  throw new ContractError(path, `expected ${expected}, found ${shown}`);
+}
+
+export const hashFrom = (v: unknown, path: string): Hash =>
+  must(v, isHash, path, "`sha256:` and 64 lower-case hex");
+export const keyIdFrom = (v: unknown, path: string): KeyId => must(v, isKeyId, path, "`ed25519:` and 16 hex");
+export const signatureFrom = (v: unknown, path: string): Signature =>
+  must(v, isSignature, path, "128 lower-case hex");
+export const targetFrom = (v: unknown, path: string): Target =>
+  must(v, isTarget, path, "a name such as `tool:github/create_issue`");
+export const timestampFrom = (v: unknown, path: string): Timestamp =>
+  must(v, isTimestamp, path, "a UTC time with milliseconds, `2026-11-20T08:17:06.123Z`");
+
+/** The timestamp of a moment that the caller brings, in milliseconds since 1970. */
+export const timestampOf = (epochMs: number): Timestamp =>
+  timestampFrom(new Date(epochMs).toISOString(), "time");
+export const epochOf = (t: Timestamp): number => Date.parse(t);
