@@ -1,0 +1,163 @@
+// `npm test`: everything that shows the project to be sound, in order of cost, with one closing count.
+//
+//   npm test                     all of it
+//   npm test -- --only unit,proc some steps (names below)
+//   npm test -- --list           the steps
+//
+// A step that cannot run here is reported as skipped with its reason. With CI=true a skip is a failure.
+
+import { spawn, spawnSync } from "node:child_process";
+import { existsSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+
+interface Outcome {
+  readonly passed: number;
+  readonly failed: number;
+}
+interface Step {
+  readonly name: string;
+  readonly what: string;
+  /** Debian packages whose programs the step calls: [program, package]. */
+  readonly needs?: readonly (readonly [string, string])[];
+  readonly root?: boolean;
+  run(): Promise<Outcome>;
+}
+
+const scratch = mkdtempSync(join(tmpdir(), "atoll-test-"));
+
+function command(program: string, args: readonly string[]): Promise<number> {
+  return new Promise((resolve, reject) => {
+    const child = spawn(program, args, { stdio: "inherit" });
+    child.on("error", reject);
+    child.on("exit", (code) => resolve(code ?? 1));
+  });
+}
+
+const single =
+  (program: string, ...args: string[]) =>
+  async (): Promise<Outcome> =>
+    (await command(program, args)) === 0 ? { passed: 1, failed: 0 } : { passed: 0, failed: 1 };
+
+/** A vitest project; its own report is counted, and a report that is missing, empty or has skipped tests fails the step. */
+const suite = (project: string) => async (): Promise<Outcome> => {
+  const file = join(scratch, `${project}.json`);
+  const code = await command("vitest", [
+    "run",
+    "--project",
+    project,
+    "--reporter=default",
+    "--reporter=json",
+    `--outputFile.json=${file}`,
+    ...(project === "unit" ? [] : ["--no-file-parallelism"]),
+  ]);
+  if (!existsSync(file)) return { passed: 0, failed: 1 };
+  const report: {
+    numPassedTests: number;
+    numFailedTests: number;
+    numPendingTests: number;
+    numTodoTests: number;
+    numFailedTestSuites: number;
+  } = JSON.parse(readFileSync(file, "utf8"));
+  const skipped = report.numPendingTests + report.numTodoTests;
+  if (skipped > 0)
+    console.log(`${project}: ${skipped} tests were skipped inside the suite, which counts as failed`);
+  const failed = report.numFailedTests + skipped;
+  const unseen = code !== 0 && failed === 0 ? 1 : 0;
+  return { passed: report.numPassedTests, failed: failed + unseen + (report.numPassedTests === 0 ? 1 : 0) };
+};
+
+const STEPS: readonly Step[] = [
+  { name: "types", what: "strict type check", run: single("tsc", "-p", ".") },
+  { name: "lint", what: "type-aware linter", run: single("oxlint", "--type-aware", "--deny-warnings") },
+  { name: "format", what: "formatter", run: single("biome", "format", ".") },
+  { name: "unit", what: "units, properties, vectors, architecture", run: suite("unit") },
+  {
+    name: "proc",
+    what: "the built programs as processes",
+    run: suite("proc"),
+    needs: [
+      ["strace", "strace"],
+      ["python3", "python3"],
+    ],
+  },
+  {
+    name: "netns",
+    what: "lock and island in real network namespaces",
+    root: true,
+    run: suite("netns"),
+    needs: [
+      ["nft", "nftables"],
+      ["ip", "iproute2"],
+      ["tcpdump", "tcpdump"],
+      ["python3", "python3"],
+    ],
+  },
+  {
+    name: "kube",
+    what: "operator and admission against a real kube-apiserver",
+    root: true,
+    run: suite("kube"),
+    needs: [["go", "golang"]],
+  },
+];
+
+const onPath = (program: string): boolean => spawnSync("sh", ["-c", `command -v ${program}`]).status === 0;
+const isRoot = process.getuid?.() === 0;
+
+/** Installs what is missing where that is possible; the answer is the reason why not. */
+function provide(step: Step): string | undefined {
+  if (step.root === true && !isRoot) return "needs root";
+  const missing = (step.needs ?? []).filter(([program]) => !onPath(program));
+  if (missing.length === 0) return undefined;
+  const packages = missing.map(([, name]) => name);
+  if (!isRoot || !onPath("apt-get")) return `needs ${packages.join(", ")}`;
+  console.log(`installing ${packages.join(", ")}`);
+  const env = { ...process.env, DEBIAN_FRONTEND: "noninteractive" };
+  spawnSync("apt-get", ["update", "-qq"], { stdio: "inherit", env });
+  spawnSync("apt-get", ["install", "-y", "-qq", "--no-install-recommends", ...packages], {
+    stdio: "inherit",
+    env,
+  });
+  const still = missing.filter(([program]) => !onPath(program));
+  return still.length === 0 ? undefined : `could not install ${still.map(([, name]) => name).join(", ")}`;
+}
+
+async function main(argv: readonly string[]): Promise<number> {
+  if (argv.includes("--help") || argv.includes("--list")) {
+    for (const s of STEPS) console.log(`${s.name.padEnd(8)} ${s.what}`);
+    return 0;
+  }
+  const at = argv.indexOf("--only");
+  const only = at === -1 ? undefined : (argv[at + 1] ?? "").split(",");
+  const unknown = (only ?? []).filter((n) => !STEPS.some((s) => s.name === n));
+  if (unknown.length > 0) {
+    console.error(`no step \`${unknown.join(", ")}\`; there are ${STEPS.map((s) => s.name).join(", ")}`);
+    return 2;
+  }
+  const lines: string[] = [];
+  let passed = 0;
+  let failed = 0;
+  for (const step of STEPS.filter((s) => only === undefined || only.includes(s.name))) {
+    const reason = provide(step);
+    if (reason !== undefined) {
+      lines.push(`${step.name.padEnd(8)} skipped: ${reason}`);
+      if (process.env["CI"] === "true") failed += 1;
+      continue;
+    }
+    console.log(`\n== ${step.name}: ${step.what}`);
+    const started = Date.now();
+    const outcome = await step.run();
+    passed += outcome.passed;
+    failed += outcome.failed;
+    lines.push(
+      `${step.name.padEnd(8)} ${outcome.passed} passed, ${outcome.failed} failed, ${((Date.now() - started) / 1000).toFixed(1)} s`,
+    );
+  }
+  console.log(`\n${lines.join("\n")}\n${passed} passed, ${failed} failed`);
+  return failed === 0 && passed > 0 ? 0 : 1;
+}
+
+process.exitCode = await main(process.argv.slice(2)).finally(() =>
+  rmSync(scratch, { recursive: true, force: true }),
+);
