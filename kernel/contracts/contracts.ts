@@ -4,4 +4,5 @@ export * from "./codes.ts";
 export * from "./document.ts";
 export * from "./ids.ts";
 export * from "./json.ts";
+export * from "./shape.ts";
 export * from "./values.ts";

@@ -47,6 +47,7 @@ const PREFIXED = {
   apr: /^apr_[0-9a-f]{32}$/,
 } as const;
 export type IdKind = keyof typeof PREFIXED;
+export type IdOf<K extends IdKind> = Branded<K>;
 
 export const isId = <K extends IdKind>(kind: K, s: unknown): s is Branded<K> =>
   typeof s === "string" && PREFIXED[kind].test(s);
