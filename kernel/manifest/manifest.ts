@@ -20,9 +20,11 @@ export function pinSchema(schema: JsonValue): Pinned {
   if (typeof schema !== "boolean" && (typeof schema !== "object" || schema === null))
     throw new TypeError("a schema is an object, true or false");
   const ajv = new Ajv2020({
-    strict: true,
+    strictSchema: true,
+    strictNumbers: true,
+    strictTypes: false,
+    strictTuples: false,
     ownProperties: true,
-    allowUnionTypes: true,
     validateFormats: false,
   });
   const check = ajv.compile(schema);
