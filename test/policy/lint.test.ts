@@ -112,7 +112,14 @@ const seeded: Readonly<Record<keyof typeof LINTS, readonly [PolicyDoc, PolicyDoc
     "rules[2].requires.any[0].receipt.tool",
   ],
   "unpinned-definition": [
-    { ...clean, tools: tools.map(({ definition: _, ...t }) => t) },
+    {
+      ...clean,
+      tools: tools.map((t) => {
+        const { definition, ...rest } = t;
+        void definition;
+        return rest;
+      }),
+    },
     undefined,
     "tools[0].name",
   ],
