@@ -14,6 +14,11 @@ import type { Hash, JsonObject, JsonValue, KeyId, Signature } from "../contracts
 
 export const sha256 = (text: string | Uint8Array): Hash =>
   hashFrom(`sha256:${hash("sha256", text, "hex")}`, "hash");
+/** The 32 raw bytes of a hash, and back. */
+export const bytesOfHash = (h: Hash): Uint8Array => Buffer.from(h.slice(7), "hex");
+export const hashOfBytes = (raw: Uint8Array): Hash =>
+  hashFrom(`sha256:${Buffer.from(raw.buffer, raw.byteOffset, raw.byteLength).toString("hex")}`, "hash");
+export const sha256Bytes = (bytes: Uint8Array): Uint8Array => hash("sha256", bytes, "buffer");
 export const hashJson = (value: JsonValue): Hash => sha256(canonicalize(value));
 
 /** A key that signs; made once, used for the process's life. */
