@@ -1,0 +1,3 @@
+// The door of trust: which key may say what, and at which height.
+
+export * from "./roots.ts";
