@@ -342,7 +342,7 @@ export function policyReference(): string {
       !("properties" in schema || "description" in schema || "$ref" in schema)
     )
       return;
-    const s = schema as JsonObject;
+    const s = schema;
     if (path !== "")
       rows.push(
         `| \`${path}\` | ${typeName(s)} | ${required ? "required. " : ""}${typeof s["description"] === "string" ? s["description"] : "A requirement."} |`,
@@ -384,5 +384,5 @@ function typeName(s: JsonObject): string {
     typeof s["additionalProperties"] === "object"
   )
     return "map";
-  return Array.isArray(s["type"]) ? s["type"].join(" or ") : String(s["type"] ?? "");
+  return Array.isArray(s["type"]) ? s["type"].join(" or ") : typeof s["type"] === "string" ? s["type"] : "";
 }
