@@ -5,4 +5,5 @@ export * from "./document.ts";
 export * from "./ids.ts";
 export * from "./json.ts";
 export * from "./shape.ts";
+export * from "./policy.ts";
 export * from "./values.ts";

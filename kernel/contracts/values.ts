@@ -55,18 +55,18 @@ export interface ToolCall {
   readonly argsHash: Hash;
 }
 
-/** Amounts of one budget period; -1 in `remaining` and `limit` means that the policy states none. */
-export interface Amounts {
+/** Amounts of one budget: integers, never negative. */
+export type Amounts = {
   readonly calls: number;
   readonly tokens: number;
   readonly costMicroUsd: number;
-}
+};
 
 /**
  * Everything the gates read, gathered once before the decision. Absent is a variant, never undefined.
  * The object is hashed (facts_hash) and recorded, so that a replay judges the same.
  */
-export interface Facts {
+export type Facts = {
   readonly type: "atoll.dev/facts/v1";
   readonly now: Timestamp;
   readonly freeze:
@@ -80,7 +80,9 @@ export interface Facts {
     /** Age of the last heartbeat of the control stream; "unbound" = no stream exists here (atoll guard), "never" = none yet. */
     readonly heartbeatAgeMs: number | "never" | "unbound";
     readonly policyExpiresAt: Timestamp | "";
+    /** Whether the call would leave the guardian over TLS, or not leave it at all. */
     readonly tls: boolean;
+    /** Calls under way in this guardian, this one not counted. */
     readonly concurrent: number;
   };
   readonly session: {
@@ -125,13 +127,22 @@ export interface Facts {
   /** Hash of the upstream's present definition of the tool. */
   readonly definition: { readonly state: "unobserved" } | { readonly state: "observed"; readonly hash: Hash };
   readonly rate: { readonly toolLastMinute: number; readonly sessionLastSecond: number };
-  /** What is already reserved or spent in each period, and what this call would reserve at most. */
-  readonly budget: { readonly session: Amounts; readonly daily: Amounts; readonly estimate: Amounts };
+  /**
+   * What is already reserved or spent in each period, and what this call would reserve at most.
+   * `leased` is what the shared daily scope has granted this guardian; absent sharing is "own".
+   */
+  readonly budget: {
+    readonly session: Amounts;
+    readonly daily: Amounts;
+    readonly estimate: Amounts;
+    readonly leased: "own" | Amounts;
+  };
   /** Earlier outcomes that a requirement may look at: only what this guardian itself saw. */
   readonly evidence: readonly EvidenceFact[];
-  readonly relations: readonly string[];
   readonly approval: ApprovalFact;
-}
+  /** The client's idempotency key, "" for none: recorded so that a restart still knows it. */
+  readonly idempotencyKey: string;
+};
 
 export type EvidenceFact =
   | {
