@@ -1,0 +1,206 @@
+// What the log must at least hold, kept apart from it: the head at the last checkpoint, signed and synced, and the
+// live head, written after each sync and not synced itself. A log shorter than either is a rollback.
+
+import { canonicalize } from "../../kernel/canonicalize/canonicalize.ts";
+import {
+  arrayFrom,
+  at,
+  closed,
+  hashFrom,
+  idFrom,
+  integerFrom,
+  keyIdFrom,
+  oneOf,
+  parseJson,
+  signatureFrom,
+  stringFrom,
+  timestampFrom,
+} from "../../kernel/contracts/contracts.ts";
+import type { Hash, JsonObject, JsonValue, SessionId } from "../../kernel/contracts/contracts.ts";
+import { sha256, signObject } from "../../kernel/crypto/crypto.ts";
+import type { Signer, Verifier } from "../../kernel/crypto/crypto.ts";
+import type { Disk } from "./disk.ts";
+import { JournalRefused } from "./failures.ts";
+
+export const META = "journal.json";
+export const HEAD = "head.json";
+export const LIVE = "head.live.json";
+const LIMIT = { bytes: 64 << 20, keys: 5_000_000, depth: 64 };
+
+/** Made with the journal: for which pod it speaks and the guardian's own session. */
+export interface Meta {
+  readonly pod_uid: string;
+  readonly session_id: SessionId;
+  readonly created_at: string;
+}
+export interface SessionHead {
+  readonly session_id: SessionId;
+  readonly lamport: number;
+  readonly hash: Hash;
+}
+/** The head at a checkpoint: all that recovery needs to go on from there. */
+export interface Head {
+  readonly segment: number;
+  readonly at: number;
+  readonly record: number;
+  readonly checkpoint: Hash | "genesis";
+  readonly checkpoint_at: number;
+  readonly sessions: readonly SessionHead[];
+  readonly peaks: readonly Hash[];
+  readonly tree_size: number;
+  readonly root_hash: Hash;
+  readonly segments: readonly number[];
+}
+export interface Live {
+  readonly record: number;
+  readonly tree_size: number;
+  readonly root_hash: Hash;
+  readonly sessions: readonly SessionHead[];
+}
+
+const bytes = (value: JsonValue): Uint8Array => Buffer.from(`${canonicalize(value)}\n`, "utf8");
+const plain = (s: SessionHead): JsonObject => ({
+  session_id: s.session_id,
+  lamport: s.lamport,
+  hash: s.hash,
+});
+
+export const metaBytes = (meta: Meta): Uint8Array => bytes({ type: "atoll.dev/journal/v1", ...meta });
+export const headBytes = (head: Head, signer: Signer): Uint8Array =>
+  bytes(
+    signObject(
+      { type: "atoll.dev/head/v1", key_id: signer.keyId, ...head, sessions: head.sessions.map(plain) },
+      signer,
+    ),
+  );
+export function liveBytes(live: Live): Uint8Array {
+  const body = { type: "atoll.dev/head-live/v1", ...live, sessions: live.sessions.map(plain) };
+  return bytes({ ...body, sum: sha256(canonicalize(body)) });
+}
+
+export function readMeta(disk: Disk): Meta | undefined {
+  const found = disk.read(META);
+  if (found === undefined) return undefined;
+  const o = closed(canonical(found, META), META, ["type", "pod_uid", "session_id", "created_at"]);
+  oneOf(o["type"], "type", ["atoll.dev/journal/v1"]);
+  return {
+    pod_uid: stringFrom(o["pod_uid"], "pod_uid", 253),
+    session_id: idFrom("ses", o["session_id"], "session_id"),
+    created_at: timestampFrom(o["created_at"], "created_at"),
+  };
+}
+
+/** The signed head. Absent is a value; present and not ours stops the store. */
+export function readHead(disk: Disk, verifiers: readonly Verifier[]): Head | undefined {
+  const found = disk.read(HEAD);
+  if (found === undefined) return undefined;
+  const value = canonical(found, HEAD);
+  const o = closed(value, HEAD, [
+    "type",
+    "key_id",
+    "segment",
+    "at",
+    "record",
+    "checkpoint",
+    "checkpoint_at",
+    "sessions",
+    "peaks",
+    "tree_size",
+    "root_hash",
+    "segments",
+    "sig",
+  ]);
+  oneOf(o["type"], "type", ["atoll.dev/head/v1"]);
+  const { sig, ...unsigned } = o;
+  const keyId = keyIdFrom(o["key_id"], "key_id");
+  const verifier = verifiers.find((v) => v.keyId === keyId);
+  if (verifier === undefined)
+    throw new JournalRefused(
+      "TRUST_KEY_UNKNOWN",
+      `\`${HEAD}\` is signed by ${keyId}, which is not this guardian's key`,
+    );
+  if (!verifier.verify(canonicalize(unsigned), signatureFrom(sig, "sig")))
+    throw new JournalRefused("SIGNATURE_INVALID", `the signature of \`${HEAD}\` does not verify`);
+  return {
+    segment: integerFrom(o["segment"], "segment"),
+    at: integerFrom(o["at"], "at"),
+    record: integerFrom(o["record"], "record"),
+    checkpoint: o["checkpoint"] === "genesis" ? "genesis" : hashFrom(o["checkpoint"], "checkpoint"),
+    checkpoint_at: integerFrom(o["checkpoint_at"], "checkpoint_at"),
+    sessions: sessionsFrom(o["sessions"]),
+    peaks: arrayFrom(o["peaks"], "peaks").map((v, i) => hashFrom(v, at("peaks", i))),
+    tree_size: integerFrom(o["tree_size"], "tree_size"),
+    root_hash: hashFrom(o["root_hash"], "root_hash"),
+    segments: arrayFrom(o["segments"], "segments").map((v, i) => integerFrom(v, at("segments", i))),
+  };
+}
+
+/** The live head; undefined when it is absent or was torn by a stop, which it may be. */
+export function readLive(disk: Disk): Live | undefined {
+  const found = disk.read(LIVE);
+  if (found === undefined) return undefined;
+  try {
+    const o = closed(canonical(found, LIVE), LIVE, [
+      "type",
+      "record",
+      "tree_size",
+      "root_hash",
+      "sessions",
+      "sum",
+    ]);
+    const { sum, ...body } = o;
+    if (sha256(canonicalize(body)) !== sum) return undefined;
+    return {
+      record: integerFrom(o["record"], "record"),
+      tree_size: integerFrom(o["tree_size"], "tree_size"),
+      root_hash: hashFrom(o["root_hash"], "root_hash"),
+      sessions: sessionsFrom(o["sessions"]),
+    };
+  } catch {
+    return undefined;
+  }
+}
+
+function canonical(found: Uint8Array, name: string): JsonValue {
+  const end = found.indexOf(0x0a);
+  const line = found.subarray(0, end < 0 ? 0 : end);
+  const beyond = found.subarray(end + 1).some((byte) => byte !== 0);
+  const value = end < 0 ? null : parseOrNull(line);
+  if (value === null || beyond || Buffer.compare(Buffer.from(canonicalize(value), "utf8"), line) !== 0)
+    throw new JournalRefused("CHAIN_BROKEN", `\`${name}\` is damaged`);
+  return value;
+}
+
+function parseOrNull(line: Uint8Array): JsonValue {
+  try {
+    return parseJson(line, LIMIT);
+  } catch {
+    return null;
+  }
+}
+
+const sessionsFrom = (v: JsonValue | undefined): readonly SessionHead[] =>
+  arrayFrom(v, "sessions").map((entry, i) => {
+    const path = at("sessions", i);
+    const o = closed(entry, path, ["session_id", "lamport", "hash"]);
+    return {
+      session_id: idFrom("ses", o["session_id"], at(path, "session_id")),
+      lamport: integerFrom(o["lamport"], at(path, "lamport"), 1),
+      hash: hashFrom(o["hash"], at(path, "hash")),
+    };
+  });
+
+/** Replaces a small file so that a stop at any point leaves the old one or the new one. */
+export async function replaceFile(disk: Disk, name: string, content: Uint8Array): Promise<void> {
+  const draft = `${name}.draft`;
+  if (disk.list().includes(draft)) await disk.remove(draft);
+  const file = disk.open(draft, "new");
+  try {
+    await file.write(content, 0);
+    await file.sync();
+  } finally {
+    file.close();
+  }
+  await disk.rename(draft, name);
+  await disk.syncNames();
+}

@@ -1,0 +1,50 @@
+// A record: a sealed node, or an input that a node names by hash.
+
+import { canonicalize } from "../../kernel/canonicalize/canonicalize.ts";
+import {
+  ContractError,
+  booleanFrom,
+  closed,
+  hashFrom,
+  oneOf,
+  parseJson,
+} from "../../kernel/contracts/contracts.ts";
+import type { Input, SealedNode } from "../../kernel/contracts/contracts.ts";
+import { hashJson } from "../../kernel/crypto/crypto.ts";
+import { readNode } from "../../kernel/receipts/receipts.ts";
+
+export type Entry =
+  | { readonly kind: "node"; readonly sealed: SealedNode }
+  | { readonly kind: "input"; readonly input: Input; readonly text: string };
+
+export const inputText = (input: Input): string =>
+  canonicalize({
+    type: "atoll.dev/input/v1",
+    hash: input.hash,
+    redacted: input.redacted,
+    value: input.value,
+  });
+
+const INPUT_LIMITS = { bytes: 64 << 20, keys: 1_000_000, depth: 70 };
+// In canonical form an input ends with its `value`, so it is known by its beginning, a node by its end.
+const INPUT_STARTS = Buffer.from('{"hash":"sha256:', "utf8");
+
+/** A recorded line. A node is well-formed, its signature and place not yet judged; an input fits its hash. */
+export function readEntry(line: Uint8Array): Entry {
+  if (Buffer.compare(line.subarray(0, INPUT_STARTS.byteLength), INPUT_STARTS) !== 0)
+    return { kind: "node", sealed: readNode(line) };
+  const value = parseJson(line, INPUT_LIMITS);
+  const o = closed(value, "input", ["type", "hash", "redacted", "value"]);
+  oneOf(o["type"], "type", ["atoll.dev/input/v1"]);
+  const input = {
+    hash: hashFrom(o["hash"], "hash"),
+    redacted: booleanFrom(o["redacted"], "redacted"),
+    value: o["value"] ?? null,
+  };
+  const text = inputText(input);
+  if (Buffer.compare(Buffer.from(text, "utf8"), line) !== 0)
+    throw new ContractError("input", "is not in canonical form");
+  if (!input.redacted && hashJson(input.value) !== input.hash)
+    throw new ContractError("hash", "is not the hash of the value");
+  return { kind: "input", input, text };
+}
