@@ -1,0 +1,13 @@
+// The gate container's program. Apart from the door, so that importing the door starts nothing.
+import { statSync } from "node:fs";
+import { gate } from "./gate.ts";
+
+const stop = new AbortController();
+for (const name of ["SIGTERM", "SIGINT"] as const) process.on(name, () => stop.abort());
+process.exitCode = await gate(process.argv.slice(2), {
+  env: process.env,
+  stderr: process.stderr,
+  signal: stop.signal,
+  // By the file's own clock and not a report's: both are this machine's.
+  ageMs: (path) => Math.max(0, Date.now() - statSync(path).mtimeMs),
+});
