@@ -51,6 +51,8 @@ function perimeter({ policy, facts, now }: Pick<Question, "policy" | "facts" | "
     return denial("PERIMETER_VIOLATION", "the call would leave without TLS");
   if (p.maxConcurrent >= 0 && !(facts.context.concurrent < p.maxConcurrent))
     return denial("PERIMETER_VIOLATION", `${p.maxConcurrent} calls are under way already`);
+  const kept = facts.scan.dataClasses.find((c) => p.deniedDataClasses.has(c));
+  if (kept !== undefined) return denial("PERIMETER_VIOLATION", `data of class \`${kept}\` may not leave`);
   return null;
 }
 
@@ -102,8 +104,6 @@ export const egress: Gate<"egress"> = {
   judge({ policy, facts, subject, profile }) {
     const blocked = facts.scan.findings.find((f) => f.code === "DATA_EGRESS_BLOCKED");
     if (blocked !== undefined) return denial("DATA_EGRESS_BLOCKED", blocked.detail);
-    const kept = facts.scan.dataClasses.find((c) => policy.perimeter.deniedDataClasses.has(c));
-    if (kept !== undefined) return denial("DATA_EGRESS_BLOCKED", `data of class \`${kept}\` may not leave`);
     const d = facts.destination;
     if (subject.kind === "net") {
       if (d.state !== "known" || d.host !== subject.host || d.port !== subject.port)

@@ -30,24 +30,27 @@ export type Shape =
   | { readonly is: "boolean" }
   | { readonly is: "schema" }
   | { readonly is: "json" }
-  | { readonly is: "requirement" };
+  | { readonly is: "requirement" }
+  /** An object whose member `by` says which of the shapes it has. */
+  | { readonly is: "tagged"; readonly by: string; readonly cases: Members }
+  | { readonly is: "either"; readonly of: readonly Shape[] };
 type Members = Readonly<Record<string, Shape>>;
 
-const object = (members: Members, ...required: readonly string[]): Shape => ({
+export const object = (members: Members, ...required: readonly string[]): Shape => ({
   is: "object",
   required,
   members,
 });
-const map = (of: Shape, key = /^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$/): Shape => ({ is: "map", key, of });
-const list = (of: Shape, min = 0): Shape => ({ is: "list", of, min });
-const text = (what: string, test: (t: string) => boolean = (t) => t !== ""): Shape => ({
+export const map = (of: Shape, key = /^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$/): Shape => ({ is: "map", key, of });
+export const list = (of: Shape, min = 0): Shape => ({ is: "list", of, min });
+export const text = (what: string, test: (t: string) => boolean = (t) => t !== ""): Shape => ({
   is: "text",
   what,
   test,
 });
-const choice = (...values: readonly string[]): Shape => ({ is: "choice", values });
-const integer = (min = 0, max = Number.MAX_SAFE_INTEGER): Shape => ({ is: "integer", min, max });
-const boolean: Shape = { is: "boolean" };
+export const choice = (...values: readonly string[]): Shape => ({ is: "choice", values });
+export const integer = (min = 0, max = Number.MAX_SAFE_INTEGER): Shape => ({ is: "integer", min, max });
+export const boolean: Shape = { is: "boolean" };
 const matching = (what: string, form: RegExp): Shape => text(what, (t) => form.test(t));
 
 const hash = text("a hash (`sha256:` and 64 lower-case hex)", isHash);
@@ -313,7 +316,27 @@ export function checkShape(v: JsonValue | undefined, shape: Shape, path: string)
       return;
     case "requirement":
       requirement(v, path, 0);
+      return;
+    case "tagged": {
+      const tag = oneOf(objectFrom(v, path)[shape.by], at(path, shape.by), Object.keys(shape.cases));
+      const found = shape.cases[tag];
+      if (found !== undefined) checkShape(v, found, path);
+      return;
+    }
+    case "either":
+      either(v, shape.of, path);
   }
+}
+
+function either(v: JsonValue | undefined, shapes: readonly Shape[], path: string): void {
+  let last: unknown;
+  for (const shape of shapes)
+    try {
+      return checkShape(v, shape, path);
+    } catch (error) {
+      last = error;
+    }
+  throw last;
 }
 
 function requirement(v: JsonValue | undefined, path: string, depth: number): void {

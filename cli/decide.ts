@@ -1,0 +1,118 @@
+// `atoll decide`: the pure decision over files, for whoever wants to know what a policy does with one call.
+
+import { readFileSync, statSync } from "node:fs";
+import { parseArgs } from "node:util";
+import { ContractError, JsonError, LIMITS, isObject, parseJson } from "../kernel/contracts/contracts.ts";
+import type { JsonLimits, JsonObject, JsonValue } from "../kernel/contracts/contracts.ts";
+import { hashJson } from "../kernel/crypto/crypto.ts";
+import { decide } from "../kernel/guardian/guardian.ts";
+import type { Verdict } from "../kernel/guardian/guardian.ts";
+import { compilePolicy, completeFacts, parseBundle, parseCall } from "../kernel/policy/policy.ts";
+import { SourceError, readPolicySource, readYaml, show } from "./authoring/authoring.ts";
+import type { Io } from "./authoring/authoring.ts";
+
+export const DECIDE_USAGE = `usage: atoll decide --bundle FILE [--ceiling FILE] --call FILE [--facts FILE] [--json]
+  --bundle   a PolicyBundle, or a policy document (a file or a folder of YAML or JSON)
+  --ceiling  the same of the P0 layer
+  --call     {tool, args?, source?}
+  --facts    what differs from a quiet, healthy guardian; without it nothing does
+exit 0 ALLOW, 3 DENY, 4 ESCALATE, 2 bad input
+signatures are not looked at here; \`atoll bundle verify\` does that
+`;
+
+const EXITS = { ALLOW: 0, DENY: 3, ESCALATE: 4 } as const;
+
+export function decideCommand(argv: readonly string[], io: Io): number {
+  try {
+    const { values } = parseArgs({
+      args: [...argv],
+      options: {
+        bundle: { type: "string" },
+        ceiling: { type: "string" },
+        call: { type: "string" },
+        facts: { type: "string" },
+        json: { type: "boolean" },
+        help: { type: "boolean", short: "h" },
+      },
+    });
+    if (values.help === true || values.bundle === undefined || values.call === undefined) {
+      (values.help === true ? io.stdout : io.stderr).write(DECIDE_USAGE);
+      return values.help === true ? 0 : 2;
+    }
+    const ceiling = values.ceiling === undefined ? {} : { ceiling: documentAt(values.ceiling) };
+    const policy = compilePolicy(documentAt(values.bundle), ceiling);
+    const call = parseCall(valueAt(values.call, LIMITS.args));
+    const facts = completeFacts(
+      policy,
+      call,
+      values.facts === undefined ? {} : valueAt(values.facts, LIMITS.policy),
+    );
+    const verdict = decide(call, policy, facts);
+    const report = reportOf(verdict, {
+      tool: call.target,
+      args_hash: call.argsHash,
+      policy_hash: policy.hash,
+      ceiling_hash: policy.ceilingHash,
+      facts_hash: hashJson(facts),
+    });
+    io.stdout.write(values.json === true ? `${JSON.stringify(report)}\n` : inWords(verdict));
+    return EXITS[verdict.verdict];
+  } catch (error) {
+    if (!isBadInput(error)) throw error;
+    io.stderr.write(error instanceof SourceError ? error.findings.map(show).join("\n") : error.message);
+    io.stderr.write("\n");
+    return 2;
+  }
+}
+
+const isBadInput = (e: unknown): e is Error =>
+  e instanceof SourceError ||
+  e instanceof ContractError ||
+  e instanceof JsonError ||
+  (e instanceof Error && "code" in e);
+
+/** The members of \`--json\`, always all of them and in this order. */
+function reportOf(verdict: Verdict, hashes: JsonObject): JsonObject {
+  return {
+    verdict: verdict.verdict,
+    reason_code: verdict.verdict === "ALLOW" ? "" : verdict.code,
+    detail: verdict.verdict === "ALLOW" ? "" : verdict.detail,
+    rule_id: verdict.ruleId,
+    effect_class: verdict.effect,
+    gates: verdict.gates,
+    ceremony: verdict.verdict === "ESCALATE" ? verdict.ceremony.name : "",
+    shadows: verdict.shadows.map((s) => ({ rule_id: s.ruleId, would: s.would })),
+    ...hashes,
+  };
+}
+
+function inWords(verdict: Verdict): string {
+  const rule = verdict.ruleId === "" ? "" : ` by rule ${verdict.ruleId}`;
+  const shadows = verdict.shadows.map((s) => `  in shadow, ${s.ruleId} would ${s.would}\n`).join("");
+  if (verdict.verdict === "ALLOW") return `ALLOW${rule}\n${shadows}`;
+  return `${verdict.verdict} ${verdict.code}${rule} at gate ${verdict.gates.at(-1) ?? "none"}: ${verdict.detail}\n${shadows}`;
+}
+
+function valueAt(path: string, limits: JsonLimits): JsonValue {
+  const bytes = readFileSync(path);
+  if (/\.ya?ml$/.test(path))
+    return readYaml(new TextDecoder("utf-8", { fatal: true }).decode(bytes), path).value;
+  try {
+    return parseJson(bytes, limits);
+  } catch (error) {
+    if (error instanceof JsonError || error instanceof ContractError) throw error;
+    throw new ContractError(path, error instanceof Error ? error.message : String(error));
+  }
+}
+
+/** The policy document in a file or folder, out of its PolicyBundle where it is in one. */
+function documentAt(path: string): JsonValue {
+  const value =
+    statSync(path).isDirectory() || /\.ya?ml$/.test(path)
+      ? readPolicySource(path).value
+      : valueAt(path, LIMITS.policy);
+  if (!isObject(value) || value["kind"] !== "PolicyBundle") return value;
+  const { content } = parseBundle(value);
+  if (content === undefined) throw new ContractError(path, "the bundle's content lies elsewhere");
+  return content;
+}
