@@ -382,7 +382,14 @@ export function createExecutor(options: ExecutorOptions): Executor {
     known: Known,
     durationMs: number,
   ): Promise<Result> {
-    const usage: Usage = { ...EMPTY_USAGE, calls: 1, duration_ms: Math.max(0, durationMs), ...known.usage };
+    // A failure in which nothing happened counts no call: a restart releases its reservation by that.
+    const nothing = known.status === "FAILED" && known.begun !== true;
+    const usage: Usage = {
+      ...EMPTY_USAGE,
+      duration_ms: Math.max(0, Math.round(durationMs)),
+      ...known.usage,
+      calls: nothing ? 0 : 1,
+    };
     const receipt = outcomeReceipt(intent, {
       receiptId: id("rcp"),
       status: known.status,

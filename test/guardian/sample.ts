@@ -1,7 +1,14 @@
 // A small agent's world for tests: its policy, a call, the facts, and a journal in memory.
 
 import { canonicalArgs } from "../../kernel/manifest/manifest.ts";
-import { hashFrom, makeId, targetFrom, timestampFrom } from "../../kernel/contracts/contracts.ts";
+import {
+  hashFrom,
+  keyIdFrom,
+  signatureFrom,
+  makeId,
+  targetFrom,
+  timestampFrom,
+} from "../../kernel/contracts/contracts.ts";
 import type {
   Facts,
   JsonObject,
@@ -15,6 +22,7 @@ import type {
 } from "../../kernel/contracts/contracts.ts";
 import { createChains } from "../../kernel/receipts/receipts.ts";
 import { signerFromPem } from "../../kernel/crypto/crypto.ts";
+import type { Signer } from "../../kernel/crypto/crypto.ts";
 import { generateKeyPairSync } from "node:crypto";
 
 const issue: JsonObject = {
@@ -166,12 +174,22 @@ export function factsOf(policy: Policy, over: Partial<Facts> = {}): Facts {
 
 export const someHash = hashFrom(`sha256:${"0".repeat(64)}`, "hash");
 
+const platformSigner = (): Signer =>
+  signerFromPem(generateKeyPairSync("ed25519").privateKey.export({ type: "pkcs8", format: "pem" }));
+
+/** Signs nothing: for properties that run by the ten thousand and look at no signature. */
+export const quickSigner: Signer = {
+  keyId: keyIdFrom(`ed25519:${"0".repeat(16)}`, "key_id"),
+  publicKey: new Uint8Array(32),
+  sign: () => signatureFrom("0".repeat(128), "sig"),
+};
+
 /** A journal in memory. `fails` says of each append, by its number from 1, whether its sync fails. */
-export function memoryJournal(fails: (append: number) => boolean = () => false): Journal & {
-  readonly nodes: SealedNode[];
-} {
-  const { privateKey } = generateKeyPairSync("ed25519");
-  const chains = createChains(signerFromPem(privateKey.export({ type: "pkcs8", format: "pem" })));
+export function memoryJournal(
+  fails: (append: number) => boolean = () => false,
+  signer: Signer = platformSigner(),
+): Journal & { readonly nodes: SealedNode[] } {
+  const chains = createChains(signer);
   const nodes: SealedNode[] = [];
   let appends = 0;
   return {
