@@ -1,0 +1,27 @@
+// The commands, in the order in which a reader meets them. A command's code is loaded when it is called.
+
+import type { Command } from "./io.ts";
+
+export interface Entry {
+  readonly summary: string;
+  readonly load: () => Promise<Command>;
+}
+
+export const COMMANDS: Readonly<Record<string, Entry>> = {
+  keygen: {
+    summary: "make an Ed25519 key pair in PEM",
+    load: async () => (await import("./keygen.ts")).keygen,
+  },
+  canonicalize: {
+    summary: "write the canonical form (RFC 8785) of the JSON on standard input",
+    load: async () => (await import("./canonicalize.ts")).canonicalizeStdin,
+  },
+  bundle: {
+    summary: "build and verify policy bundles",
+    load: async () => (await import("./bundle/bundle.ts")).bundle,
+  },
+  lock: {
+    summary: "the egress lock of a network namespace",
+    load: async () => (await import("./lock.ts")).lock,
+  },
+};

@@ -1,0 +1,143 @@
+import { execFileSync } from "node:child_process";
+import { mkdtempSync, readFileSync, statSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { expect, test } from "vitest";
+import { parseAllDocuments } from "yaml";
+import { atoll } from "../../cli/atoll.ts";
+import { readBundleFile } from "../../cli/bundle/bundle.ts";
+import { COMMANDS } from "../../cli/commands.ts";
+
+const folder = mkdtempSync(join(tmpdir(), "atoll-cli-"));
+const at = (name: string) => join(folder, name);
+
+async function run(argv: readonly string[], stdin: string | Uint8Array = "") {
+  const out: string[] = [];
+  const err: string[] = [];
+  const text = (t: string | Uint8Array) => (typeof t === "string" ? t : new TextDecoder().decode(t));
+  const code = await atoll(argv, {
+    stdin: (async function* () {
+      yield stdin;
+    })(),
+    stdout: { write: (t) => out.push(text(t)) },
+    stderr: { write: (t) => err.push(text(t)) },
+    env: {},
+  });
+  return { code, out: out.join(""), err: err.join("") };
+}
+
+test("the command line says what it can do, and every command has help", async () => {
+  expect(await run(["--help"])).toMatchObject({ code: 0, out: expect.stringContaining("usage: atoll") });
+  expect(await run([])).toMatchObject({ code: 2, err: expect.stringContaining("usage: atoll") });
+  expect(await run(["constructor"])).toMatchObject({ code: 2, err: expect.stringContaining("no command") });
+  for (const name of Object.keys(COMMANDS).filter((n) => n !== "lock"))
+    expect(await run([name, "--help"])).toMatchObject({
+      code: 0,
+      out: expect.stringContaining(`usage: atoll ${name}`),
+    });
+  expect(await run(["keygen", "--nonsense"])).toMatchObject({ code: 2 });
+});
+
+test("keygen writes a pair that openssl reads, once", async () => {
+  const made = await run(["keygen", "--out", at("k")]);
+  expect(made).toMatchObject({ code: 0, out: expect.stringMatching(/^ed25519:[0-9a-f]{16}\n$/) });
+  expect(statSync(at("k")).mode & 0o777).toBe(0o600);
+  expect(execFileSync("openssl", ["pkey", "-in", at("k"), "-pubout"], { encoding: "utf8" })).toBe(
+    readFileSync(at("k.pub"), "utf8"),
+  );
+  expect(await run(["keygen", "--out", at("k")])).toMatchObject({
+    code: 2,
+    err: expect.stringContaining("exists"),
+  });
+});
+
+test("canonicalize writes the canonical form, or the reason with exit 2", async () => {
+  expect(await run(["canonicalize"], '{"b":1, "a":[1.0,"\\u00e9"]}')).toMatchObject({
+    code: 0,
+    out: '{"a":[1,"é"],"b":1}',
+  });
+  expect(await run(["canonicalize"], "[1")).toMatchObject({
+    code: 2,
+    out: "",
+    err: "atoll canonicalize: the text ends too early at byte 2\n",
+  });
+});
+
+test("a built bundle verifies with its roots, and not when changed or under other roots", async () => {
+  for (const name of ["p", "c"]) await run(["keygen", "--out", at(name)]);
+  const pub = (name: string) => readFileSync(at(`${name}.pub`), "utf8");
+  writeFileSync(at("roots.pem"), `role: policy\n${pub("p")}\nrole: ceiling\n${pub("c")}`);
+  writeFileSync(at("other.pem"), `role: ceiling\n${pub("c")}`);
+  writeFileSync(
+    at("policy.yaml"),
+    'apiVersion: atoll.dev/policy/v1\nname: x\nlayer: P1\nrules:\n  - { id: "no", tools: ["tool:a/b"], then: deny }\n',
+  );
+  const build = (...more: string[]) =>
+    run([
+      "bundle",
+      "build",
+      at("policy.yaml"),
+      "--bundle-id",
+      "x",
+      "--version",
+      "2",
+      "-o",
+      at("b.yaml"),
+      ...more,
+    ]);
+  expect(await build("--sign", at("p"))).toMatchObject({ code: 0 });
+  const text = readFileSync(at("b.yaml"), "utf8");
+  // The reader of kubectl is YAML 1.1 and must see the same.
+  expect(parseAllDocuments(text, { version: "1.1" })[0]?.toJS()).toEqual(
+    readBundleFile(at("b.yaml")).manifest,
+  );
+  const verify = (...more: string[]) => run(["bundle", "verify", at("b.yaml"), ...more]);
+  expect(await verify("--trust", at("roots.pem"))).toMatchObject({
+    code: 0,
+    out: expect.stringMatching(/^valid: x/),
+  });
+  expect(await verify("--trust", at("other.pem"))).toMatchObject({
+    code: 1,
+    out: expect.stringContaining("POLICY_SIGNATURE_INVALID"),
+  });
+  expect(await verify()).toMatchObject({ code: 2, err: expect.stringContaining("--trust is mandatory") });
+  expect(await verify("--trust", at("roots.pem"), "--json", "--level", "L2")).toMatchObject({
+    code: 1,
+    out: expect.stringContaining('"problem":"level"'),
+  });
+  writeFileSync(at("b.yaml"), text.replace("tool:a/b", "tool:a/c"));
+  expect(await verify("--trust", at("roots.pem"))).toMatchObject({
+    code: 1,
+    out: expect.stringContaining("POLICY_HASH_MISMATCH"),
+  });
+  expect(await build("--level", "L2")).toMatchObject({
+    code: 2,
+    err: expect.stringContaining("--expires-at"),
+  });
+});
+
+test("a large content goes into a ConfigMap and is found there again", async () => {
+  const rules = Array.from(
+    { length: 4000 },
+    (_, i) => `  - { id: "rule-${i}", tools: ["tool:a/tool-${i}"], then: deny }\n`,
+  ).join("");
+  writeFileSync(at("large.yaml"), `apiVersion: atoll.dev/policy/v1\nname: x\nlayer: P1\nrules:\n${rules}`);
+  const built = await run([
+    "bundle",
+    "build",
+    at("large.yaml"),
+    "--bundle-id=big_x",
+    "--version=1",
+    "--sign",
+    at("p"),
+    "-o",
+    at("large-bundle.yaml"),
+  ]);
+  expect(built).toMatchObject({ code: 0 });
+  const file = readBundleFile(at("large-bundle.yaml"));
+  expect(file.bundle.source).toMatchObject({ configMap: { namespace: "atoll-system", name: "big-x-v1" } });
+  expect(file.content?.["rules"]).toHaveLength(4000);
+  expect(await run(["bundle", "verify", at("large-bundle.yaml"), "--trust", at("roots.pem")])).toMatchObject({
+    code: 0,
+  });
+});
