@@ -81,9 +81,9 @@ test("what is at the limit passes and one more does not", () => {
 test("for any value the strict parser agrees with the platform's", () => {
   fc.assert(
     fc.property(fc.json({ maxDepth: 6 }), (text) => {
-      fc.pre(!/9007199254740992|\d{17}|e\+/.test(text));
-      expect(locate(bytes(text), LIMITS.args)).toBeNull();
-      expect(parseJson(bytes(text), LIMITS.args)).toEqual(JSON.parse(text));
+      const found = locate(bytes(text), LIMITS.args);
+      if (found === null) expect(parseJson(bytes(text), LIMITS.args)).toEqual(JSON.parse(text));
+      else expect(refused(text).message).toContain("an integer beyond");
     }),
     { numRuns: 10_000 },
   );
