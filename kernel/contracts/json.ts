@@ -113,9 +113,8 @@ function guard(bytes: Uint8Array, limits: JsonLimits): number {
 }
 
 function isExact(bytes: Uint8Array, start: number, end: number, plain: boolean): boolean {
-  let text = "";
-  for (let i = start; i < end; i++) text += String.fromCharCode(bytes[i] ?? 0);
-  const n = Number(text);
+  if (plain && end - start > 16) return false;
+  const n = Number(DECODER.decode(bytes.subarray(start, end)));
   return plain ? Number.isSafeInteger(n) : Number.isFinite(n);
 }
 

@@ -29,6 +29,8 @@ export function locate(bytes: Uint8Array, limits: JsonLimits): Refusal | null {
   }
 }
 
+const DECODER = new TextDecoder();
+
 const isDigit = (c: number): boolean => c >= 0x30 && c <= 0x39;
 const isSpace = (c: number): boolean => c === 0x20 || c === 0x0a || c === 0x0d || c === 0x09;
 
@@ -36,10 +38,20 @@ function walk(bytes: Uint8Array, limits: JsonLimits): void {
   let at = 0;
   let members = 0;
   // One entry per open container: the keys of an object so far, null for an array.
-  const open: (Set<string> | null)[] = [];
+  const open: (string[] | Set<string> | null)[] = [];
   const peek = (ahead = 0): number => bytes[at + ahead] ?? -1;
   const fail = (reason: string, offset = at): never => {
     throw new Found(offset >= bytes.length ? "the text ends too early" : reason, offset);
+  };
+  // The decoder costs as much as a dozen letters, and most keys are short.
+  const text = (start: number, end: number): string => {
+    let short = "";
+    for (let i = start; i < end && end - start <= 16; i++) {
+      const c = bytes[i] ?? 0x80;
+      if (c >= 0x80) return DECODER.decode(bytes.subarray(start, end));
+      short += String.fromCharCode(c);
+    }
+    return short.length === end - start ? short : DECODER.decode(bytes.subarray(start, end));
   };
   const skip = (): void => {
     while (isSpace(peek())) at++;
@@ -53,7 +65,7 @@ function walk(bytes: Uint8Array, limits: JsonLimits): void {
     let ended = true;
     if (c === 0x7b || c === 0x5b) {
       if (open.length >= limits.depth) fail(`deeper than ${limits.depth}`);
-      open.push(c === 0x7b ? new Set() : null);
+      open.push(c === 0x7b ? [] : null);
       at++;
       skip();
       if (peek() === (c === 0x7b ? 0x7d : 0x5d)) {
@@ -94,21 +106,26 @@ function walk(bytes: Uint8Array, limits: JsonLimits): void {
   function key(): void {
     const start = at;
     if (peek() !== 0x22) fail("a key was expected");
-    const name = string();
+    // Valid once it has been walked, so the platform may unescape it.
+    const name = string() ? String(JSON.parse(text(start, at))) : text(start + 1, at - 1);
     if (++members > limits.keys) fail(`more than ${limits.keys} keys`, start);
     const keys = open.at(-1);
-    if (keys?.has(name)) fail("a duplicate key", start);
-    keys?.add(name);
+    if (keys instanceof Set) {
+      if (keys.has(name)) fail("a duplicate key", start);
+      keys.add(name);
+    } else if (keys) {
+      if (keys.includes(name)) fail("a duplicate key", start);
+      if (keys.push(name) === 16) open[open.length - 1] = new Set(keys);
+    }
     skip();
     if (peek() !== 0x3a) fail("`:` was expected");
     at++;
     skip();
   }
 
-  function word(text: string): void {
-    for (let i = 0; i < text.length; i++)
-      if (peek(i) !== text.charCodeAt(i)) fail("a value was expected", at + i);
-    at += text.length;
+  function word(w: string): void {
+    for (let i = 0; i < w.length; i++) if (peek(i) !== w.charCodeAt(i)) fail("a value was expected", at + i);
+    at += w.length;
   }
 
   function digits(): void {
@@ -135,32 +152,29 @@ function walk(bytes: Uint8Array, limits: JsonLimits): void {
       if (peek() === 0x2b || peek() === 0x2d) at++;
       digits();
     }
-    const n = Number(ascii(start, at));
-    if (plain && !Number.isSafeInteger(n)) fail("an integer beyond ±(2^53−1)", start);
+    const tooLong = plain && at - start > 17;
+    const n = tooLong ? 0 : Number(text(start, at));
+    if (tooLong || (plain && !Number.isSafeInteger(n))) fail("an integer beyond ±(2^53−1)", start);
     if (!Number.isFinite(n)) fail("a number that is not finite", start);
   }
 
-  function ascii(start: number, end: number): string {
-    const parts: string[] = [];
-    for (let i = start; i < end; i++) parts.push(String.fromCharCode(bytes[i] ?? 0));
-    return parts.join("");
-  }
-
-  function string(): string {
-    const start = at;
+  /** Steps over a string; whether it has an escape. */
+  function string(): boolean {
+    let escaped = false;
     at++;
     for (;;) {
       const c = peek();
       if (c === 0x22) break;
       if (c < 0) fail("", bytes.length);
       if (c < 0x20) fail("a control character in a string");
-      if (c === 0x5c) escape();
-      else if (c < 0x80) at++;
+      if (c === 0x5c) {
+        escaped = true;
+        escape();
+      } else if (c < 0x80) at++;
       else at += utf8();
     }
     at++;
-    // Valid by now, so the platform may unescape it.
-    return String(JSON.parse(new TextDecoder().decode(bytes.subarray(start, at))));
+    return escaped;
   }
 
   function escape(): void {
@@ -182,7 +196,7 @@ function walk(bytes: Uint8Array, limits: JsonLimits): void {
   function hex(start: number): number {
     for (let i = start; i < start + 4; i++)
       if (!/[0-9a-fA-F]/.test(String.fromCharCode(bytes[i] ?? 0))) fail("four hex digits were expected", i);
-    return Number.parseInt(ascii(start, start + 4), 16);
+    return Number.parseInt(text(start, start + 4), 16);
   }
 
   /** Length of the well-formed UTF-8 sequence at `at` (Unicode, table 3-7). */
