@@ -45,13 +45,15 @@ function walk(bytes: Uint8Array, limits: JsonLimits): void {
   };
   // The decoder costs as much as a dozen letters, and most keys are short.
   const text = (start: number, end: number): string => {
+    const decoded = (): string => DECODER.decode(bytes.subarray(start, end));
+    if (end - start > 16) return decoded();
     let short = "";
-    for (let i = start; i < end && end - start <= 16; i++) {
+    for (let i = start; i < end; i++) {
       const c = bytes[i] ?? 0x80;
-      if (c >= 0x80) return DECODER.decode(bytes.subarray(start, end));
+      if (c >= 0x80) return decoded();
       short += String.fromCharCode(c);
     }
-    return short.length === end - start ? short : DECODER.decode(bytes.subarray(start, end));
+    return short;
   };
   const skip = (): void => {
     while (isSpace(peek())) at++;
