@@ -6,7 +6,7 @@ import { join } from "node:path";
 
 export const kubernetesVersion = "1.36.3";
 
-export type ModuleName = "etcd" | "kubernetes" | "containerd" | "calico" | "coredns" | "helm";
+export type ModuleName = "etcd" | "kubernetes" | "containerd" | "calico" | "coredns" | "helm" | "pause";
 export type ProgramName =
   | "etcd"
   | "kube-apiserver"
@@ -21,13 +21,16 @@ export type ProgramName =
   | "calico-felix"
   | "calico"
   | "coredns"
-  | "helm";
+  | "helm"
+  | "pause";
 
 export type Program = {
   readonly name: ProgramName;
   readonly module: ModuleName;
   readonly package: string;
   readonly tags?: string;
+  /** A folder of the module named `of` that the program needs beside it, and its name there. */
+  readonly beside?: { readonly of: string; readonly folder: string; readonly name: string };
   /** Seconds of a cold build on two cores, in this order: what an estimate of the time left starts from. */
   readonly seconds: number;
 };
@@ -70,8 +73,10 @@ export const programs: readonly Program[] = [
     module: "calico",
     package: "github.com/projectcalico/calico/cni-plugin/cmd/calico",
     seconds: 20,
+    beside: { of: "github.com/projectcalico/calico", folder: "libcalico-go/config/crd", name: "calico-crd" },
   },
   { name: "coredns", module: "coredns", package: ".", seconds: 90 },
+  { name: "pause", module: "pause", package: ".", seconds: 2 },
   { name: "helm", module: "helm", package: "helm.sh/helm/v4/cmd/helm", seconds: 110 },
 ];
 

@@ -64,22 +64,50 @@ export function start(
   };
 }
 
-/**
- * Removes a folder when this process is gone, also when it was killed: a shell that waits for the end of its input,
- * which only this process holds open.
- */
-export function removeWithProcess(folder: string): { readonly now: () => Promise<void> } {
-  const child = spawn("/bin/sh", ["-c", 'cat >/dev/null; exec rm -rf -- "$1"', "sh", folder], {
+// Waits for the end of its input, which only the starting process holds open, then removes what may be left. What was
+// killed takes a moment to be gone, and control groups cannot be removed before, so it tries again for ten seconds.
+const remover = `
+cat >/dev/null
+tries=0
+while [ $tries -lt 100 ]; do
+  rm -rf -- "$1" 2>/dev/null
+  left=no
+  if [ -n "$3" ]; then
+    # The kernel takes a dead namespace's links away in its own time; this does not wait for it.
+    ip link delete "$3" 2>/dev/null
+    [ ! -e "/sys/class/net/$3" ] || left=yes
+  fi
+  [ ! -e "$1" ] || left=yes
+  if [ -n "$2" ]; then
+    for group in /sys/fs/cgroup/"$2" /sys/fs/cgroup/*/"$2"; do
+      [ -d "$group" ] || continue
+      find "$group" -depth -type d -exec rmdir -- {} \\; 2>/dev/null
+      [ ! -d "$group" ] || left=yes
+    done
+  fi
+  [ $left = yes ] || exit 0
+  tries=$((tries + 1))
+  sleep 0.1
+done
+exit 1
+`;
+
+/** Removes a folder, and a node's control groups and link, when this process is gone, also when it was killed. */
+export function removeWithProcess(
+  folder: string,
+  more?: { readonly controlGroup: string; readonly link: string },
+): { readonly now: () => Promise<void> } {
+  const child = spawn("/bin/sh", ["-c", remover, "sh", folder, more?.controlGroup ?? "", more?.link ?? ""], {
     stdio: ["pipe", "ignore", "ignore"],
     detached: true,
   });
-  const gone = new Promise<void>((resolve) => child.once("exit", () => resolve()));
+  const gone = new Promise<number | null>((resolve) => child.once("exit", resolve));
   child.unref();
   return {
     now: async () => {
       child.ref();
       child.stdin.end();
-      await gone;
+      if ((await gone) !== 0) throw new Failure(`${folder} could not be removed`);
     },
   };
 }

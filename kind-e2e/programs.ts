@@ -6,6 +6,7 @@ import {
   copyFileSync,
   existsSync,
   mkdirSync,
+  readdirSync,
   readFileSync,
   renameSync,
   rmSync,
@@ -154,6 +155,19 @@ const build = async (program: Program, report: Report): Promise<void> => {
     report,
     program.name,
   );
+  if (program.beside) {
+    const { of, folder: part, name } = program.beside;
+    const listed = spawnSync("go", ["list", "-mod=mod", "-m", "-f", "{{.Dir}}", of], {
+      cwd: folder,
+      encoding: "utf8",
+    });
+    if (listed.status !== 0) throw new Failure(`\`go list -m ${of}\`: ${listed.stderr}`);
+    const copy = join(target, "..", name);
+    rmSync(copy, { recursive: true, force: true });
+    mkdirSync(copy, { recursive: true });
+    for (const file of readdirSync(join(listed.stdout.trim(), part)))
+      writeFileSync(join(copy, file), readFileSync(join(listed.stdout.trim(), part, file)));
+  }
   renameSync(unfinished, target);
 };
 
