@@ -10,6 +10,7 @@ import {
 import type { KeyObject } from "node:crypto";
 import { canonicalize } from "../canonicalize/canonicalize.ts";
 import { hashFrom, keyIdFrom, signatureFrom } from "../contracts/contracts.ts";
+import { isSoundPoint } from "./points.ts";
 import type { Hash, JsonObject, JsonValue, KeyId, Signature } from "../contracts/contracts.ts";
 
 export const sha256 = (text: string | Uint8Array): Hash =>
@@ -65,10 +66,16 @@ function verifierFrom(key: KeyObject): Verifier {
   if (key.asymmetricKeyType !== "ed25519")
     throw new Error(`expected an Ed25519 public key, found ${key.asymmetricKeyType ?? "another kind"}`);
   const publicKey = rawOf(key);
+  if (!isSoundPoint(publicKey)) throw new Error("a public key of low order or in no canonical form");
   return {
     keyId: keyIdOf(publicKey),
     publicKey,
-    verify: (text, sig) => platformVerify(null, Buffer.from(text, "utf8"), key, Buffer.from(sig, "hex")),
+    verify(text, sig) {
+      const bytes = Buffer.from(sig, "hex");
+      return (
+        isSoundPoint(bytes.subarray(0, 32)) && platformVerify(null, Buffer.from(text, "utf8"), key, bytes)
+      );
+    },
   };
 }
 
