@@ -1,15 +1,23 @@
-// The door of policy authoring: `atoll bundle lint | schema`, and the strict reading of sources that `build` shares.
+// The door of policy authoring: `atoll bundle lint | test | schema`, and the strict reading of sources that `build` shares.
 
+import { readdirSync, statSync, writeFileSync } from "node:fs";
+import { dirname, join } from "node:path";
 import { parseArgs } from "node:util";
+import { ContractError, isObject } from "../../kernel/contracts/contracts.ts";
 import type { JsonValue, PolicyDoc } from "../../kernel/contracts/contracts.ts";
-import { lintPolicy } from "../../kernel/policy/lint.ts";
+import { compilePolicy, lintPolicy } from "../../kernel/policy/policy.ts";
 import { readPolicySource, show, SourceError } from "./read.ts";
 import type { Finding, Source } from "./read.ts";
 import { policyReference, policySchema } from "./schema.ts";
+import { junit, runSuite } from "./suite.ts";
+import type { SuiteResult } from "./suite.ts";
 
 export { mergeSources, readPolicySource, readYaml, show, SourceError } from "./read.ts";
 export type { Finding, Place, Source } from "./read.ts";
 export { policySchema } from "./schema.ts";
+export { runSuite } from "./suite.ts";
+export { changes, turned } from "./changes.ts";
+export type { Change, Recorded, Turned } from "./changes.ts";
 
 export interface Io {
   readonly stdout: { write(text: string): unknown };
@@ -59,6 +67,71 @@ export function lint(argv: readonly string[], io: Io): number {
   }
 }
 
+export const TEST_USAGE = `usage: atoll bundle test DIR [--policy DIR|FILE] [--junit FILE] [--json]
+  runs every *.test.yaml of DIR against the policy in DIR (or --policy); a test file may name its \`ceiling:\`
+exit 0 all as expected, 1 a difference or a rule that no test reaches, 2 unreadable
+`;
+
+/** `atoll bundle test`: calls and facts to expected verdicts, with the rules that were reached. */
+export function test(argv: readonly string[], io: Io): number {
+  const args = parseArgs({
+    args: [...argv],
+    allowPositionals: true,
+    options: {
+      policy: { type: "string" },
+      junit: { type: "string" },
+      json: { type: "boolean" },
+      help: { type: "boolean", short: "h" },
+    },
+  });
+  const [folder] = args.positionals;
+  if (args.values.help === true || folder === undefined) {
+    (args.values.help === true ? io.stdout : io.stderr).write(TEST_USAGE);
+    return args.values.help === true ? 0 : 2;
+  }
+  try {
+    const files = testFiles(folder);
+    if (files.length === 0) throw new ContractError(folder, "has no *.test.yaml");
+    const source = readPolicySource(args.values.policy ?? folder);
+    const doc = documentOf(source);
+    const ruleIds = (doc.rules ?? []).map((r) => r.id);
+    const suites: { readonly file: string; readonly result: SuiteResult }[] = [];
+    for (const file of files) {
+      const tests = readPolicySource(file).value;
+      const named = isObject(tests) ? tests["ceiling"] : undefined;
+      const ceiling =
+        typeof named === "string" ? { ceiling: readPolicySource(join(dirname(file), named)).value } : {};
+      suites.push({ file, result: runSuite(compilePolicy(source.value, ceiling), ruleIds, tests) });
+    }
+    if (args.values.junit !== undefined) writeFileSync(args.values.junit, junit(suites));
+    const reached = new Set(suites.flatMap((s) => s.result.coverage.covered));
+    const uncovered = ruleIds.filter((r) => !reached.has(r));
+    const cases = suites.flatMap((s) => s.result.cases);
+    const wrong = cases.filter((c) => c.difference !== "");
+    if (args.values.json === true) io.stdout.write(`${JSON.stringify({ suites, uncovered }, null, 2)}\n`);
+    else {
+      for (const s of suites)
+        for (const c of s.result.cases)
+          if (c.difference !== "") io.stdout.write(`${s.file}: ${c.name}: ${c.difference}\n`);
+      for (const r of uncovered) io.stdout.write(`rule ${r}: no test reaches it\n`);
+      io.stdout.write(
+        `${cases.length - wrong.length} of ${cases.length} as expected, ${ruleIds.length - uncovered.length} of ${ruleIds.length} rules reached\n`,
+      );
+    }
+    return wrong.length === 0 && uncovered.length === 0 ? 0 : 1;
+  } catch (e) {
+    return explain(e, args.values.json === true, io);
+  }
+}
+
+const testFiles = (folder: string): readonly string[] =>
+  statSync(folder).isDirectory()
+    ? readdirSync(folder, { recursive: true, encoding: "utf8" })
+        .filter((f) => /\.test\.ya?ml$/.test(f))
+        .sort()
+        .map((f) => join(folder, f))
+    : [folder];
+
 export const SCHEMA_USAGE = `usage: atoll bundle schema [--reference]
   prints the JSON Schema of a policy document; name it in a policy's first line:
   # yaml-language-server: $schema=policy.schema.json
@@ -101,7 +174,7 @@ const isPolicy = (v: JsonValue): v is JsonValue & PolicyDoc =>
 
 function explain(e: unknown, json: boolean, io: Io): number {
   const findings: readonly Finding[] = e instanceof SourceError ? e.findings : [];
-  if (findings.length === 0 && !(e instanceof Error && "code" in e)) throw e;
+  if (findings.length === 0 && !(e instanceof ContractError) && !(e instanceof Error && "code" in e)) throw e;
   if (json)
     io.stdout.write(
       `${JSON.stringify({ error: e instanceof Error ? e.message : "", findings: findings.map((f) => ({ ...f.place, path: f.path, message: f.message, hint: f.hint })) }, null, 2)}\n`,

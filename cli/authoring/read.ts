@@ -218,12 +218,12 @@ function nearest(places: ReadonlyMap<string, Place>, path: string, file: string)
   }
 }
 
-/** One file, or every `.yaml` and `.yml` of a folder in the order of their paths; tests (`*.test.yaml`) are no policy. */
+/** One file, or every `.yaml` and `.yml` of a folder in the order of their paths, but tests and ceilings (`*.test.yaml`, `*.p0.yaml`). */
 export function readPolicySource(path: string): Source {
   if (!statSync(path).isDirectory()) return readYaml(decode(path), path);
   const files = readdirSync(path, { recursive: true, encoding: "utf8" })
     .map((f) => f.split(sep).join("/"))
-    .filter((f) => /\.ya?ml$/.test(f) && !/\.test\.ya?ml$/.test(f) && statSync(join(path, f)).isFile())
+    .filter((f) => /\.ya?ml$/.test(f) && !/\.(test|p0)\.ya?ml$/.test(f) && statSync(join(path, f)).isFile())
     .sort((a, b) => (a < b ? -1 : 1));
   if (files.length === 0) {
     throw new SourceError([
