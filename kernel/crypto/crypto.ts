@@ -1,6 +1,7 @@
 // SHA-256 and Ed25519 by the platform: the only file of the kernel's hot path that touches node:crypto.
 
 import {
+  createHash,
   createPrivateKey,
   createPublicKey,
   hash,
@@ -20,6 +21,12 @@ export const bytesOfHash = (h: Hash): Uint8Array => Buffer.from(h.slice(7), "hex
 export const hashOfBytes = (raw: Uint8Array): Hash =>
   hashFrom(`sha256:${Buffer.from(raw.buffer, raw.byteOffset, raw.byteLength).toString("hex")}`, "hash");
 export const sha256Bytes = (bytes: Uint8Array): Uint8Array => hash("sha256", bytes, "buffer");
+/** The hash of a text that is too long to hold. */
+export function sha256Chunks(chunks: Iterable<Uint8Array>): Hash {
+  const state = createHash("sha256");
+  for (const chunk of chunks) state.update(chunk);
+  return hashFrom(`sha256:${state.digest("hex")}`, "hash");
+}
 export const hashJson = (value: JsonValue): Hash => sha256(canonicalize(value));
 
 /** A key that signs; made once, used for the process's life. */

@@ -24,8 +24,8 @@ import { HEAD, LIVE, META, headBytes, liveBytes, metaBytes, readMeta, replaceFil
 import type { Head, Meta, SessionHead } from "./head.ts";
 import { lockFolder } from "./lock.ts";
 import { readRecords } from "./read.ts";
-import { inputText } from "./records.ts";
-import type { Entry } from "./records.ts";
+import { inputText } from "../../kernel/evidence/evidence.ts";
+import type { Entry } from "../../kernel/evidence/evidence.ts";
 import { recover } from "./recover.ts";
 import type { Position } from "./recover.ts";
 import { segmentName } from "./segments.ts";
@@ -36,7 +36,7 @@ export { JournalRefused, JournalUnavailable } from "./failures.ts";
 export { JournalLocked } from "./lock.ts";
 export { readJournal } from "./read.ts";
 export type { StoredRecord, StoreReading } from "./read.ts";
-export type { Entry } from "./records.ts";
+export type { Entry } from "../../kernel/evidence/evidence.ts";
 
 export interface JournalOptions {
   readonly dir: string;

@@ -6,8 +6,8 @@ import type { Disk } from "./disk.ts";
 import { JournalRefused } from "./failures.ts";
 import { readLive, readMeta } from "./head.ts";
 import type { Live, Meta } from "./head.ts";
-import { readEntry } from "./records.ts";
-import type { Entry } from "./records.ts";
+import { readEntry } from "../../kernel/evidence/evidence.ts";
+import type { Entry } from "../../kernel/evidence/evidence.ts";
 import { linesOf, segmentName, segmentsOf } from "./segments.ts";
 
 export interface StoredRecord {

@@ -9,7 +9,7 @@ import type { Disk } from "./disk.ts";
 import { JournalRefused } from "./failures.ts";
 import { HEAD, readHead, readLive } from "./head.ts";
 import type { Head, Live } from "./head.ts";
-import { readEntry } from "./records.ts";
+import { readEntry } from "../../kernel/evidence/evidence.ts";
 import { linesOf, segmentName, segmentsOf } from "./segments.ts";
 
 /** Most bytes that one commit writes, so most that a stop can leave torn. */

@@ -1,17 +1,10 @@
-// A record: a sealed node, or an input that a node names by hash.
+// A record of a journal: a sealed node, or an input that a node names by hash.
 
-import { canonicalize } from "../../kernel/canonicalize/canonicalize.ts";
-import {
-  ContractError,
-  booleanFrom,
-  closed,
-  hashFrom,
-  oneOf,
-  parseJson,
-} from "../../kernel/contracts/contracts.ts";
-import type { Input, SealedNode } from "../../kernel/contracts/contracts.ts";
-import { hashJson } from "../../kernel/crypto/crypto.ts";
-import { readNode } from "../../kernel/receipts/receipts.ts";
+import { canonicalize } from "../canonicalize/canonicalize.ts";
+import { ContractError, booleanFrom, closed, hashFrom, oneOf, parseJson } from "../contracts/contracts.ts";
+import type { Input, SealedNode } from "../contracts/contracts.ts";
+import { hashJson } from "../crypto/crypto.ts";
+import { readNode } from "../receipts/receipts.ts";
 
 export type Entry =
   | { readonly kind: "node"; readonly sealed: SealedNode }
@@ -26,13 +19,17 @@ export const inputText = (input: Input): string =>
   });
 
 const INPUT_LIMITS = { bytes: 64 << 20, keys: 1_000_000, depth: 70 };
-// In canonical form an input ends with its `value`, so it is known by its beginning, a node by its end.
-const INPUT_STARTS = Buffer.from('{"hash":"sha256:', "utf8");
+// In canonical form an input begins with its hash, and no node does.
+const INPUT_START = Buffer.from('{"hash":"sha256:', "utf8");
 
 /** A recorded line. A node is well-formed, its signature and place not yet judged; an input fits its hash. */
 export function readEntry(line: Uint8Array): Entry {
-  if (Buffer.compare(line.subarray(0, INPUT_STARTS.byteLength), INPUT_STARTS) !== 0)
+  if (Buffer.compare(line.subarray(0, INPUT_START.byteLength), INPUT_START) !== 0)
     return { kind: "node", sealed: readNode(line) };
+  return readInput(line);
+}
+
+export function readInput(line: Uint8Array): Entry & { readonly kind: "input" } {
   const value = parseJson(line, INPUT_LIMITS);
   const o = closed(value, "input", ["type", "hash", "redacted", "value"]);
   oneOf(o["type"], "type", ["atoll.dev/input/v1"]);

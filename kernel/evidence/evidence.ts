@@ -1,0 +1,18 @@
+// The door of the evidence: records, the pack that an auditor takes away, and what can be checked with nothing but
+// it and keys of one's own.
+
+export { createPack } from "./build.ts";
+export type { PackBuilder, PackOptions, PackSummary } from "./build.ts";
+export { PackInvalid } from "./finding.ts";
+export type { Finding } from "./finding.ts";
+export { NOT_PROVED } from "./limits.ts";
+export { SPEC, writeManifest } from "./manifest.ts";
+export type { Manifest, ManifestEntry } from "./manifest.ts";
+export { inputText, readEntry } from "./record.ts";
+export type { Entry } from "./record.ts";
+export { verifyStore } from "./store.ts";
+export type { StoreRecord, StoreReport } from "./store.ts";
+export { BLOCK, TAR_END, isPackPath, padding, readTar, tarHeader } from "./tar.ts";
+export type { PackFile, Source } from "./tar.ts";
+export { verifyPack } from "./verify.ts";
+export type { PackReport } from "./verify.ts";

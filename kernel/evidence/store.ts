@@ -1,0 +1,99 @@
+// A journal as it lies on the disk, checked from the first record to the last.
+
+import type { Hash } from "../contracts/contracts.ts";
+import { createGraphCheck } from "../proofgraph/proofgraph.ts";
+import type { GraphOptions } from "../proofgraph/proofgraph.ts";
+import { PackInvalid, broken, placed } from "./finding.ts";
+import { readEntry } from "./record.ts";
+
+export interface StoreRecord {
+  readonly segment: string;
+  readonly number: number;
+  readonly line: Uint8Array;
+}
+export interface StoreReport {
+  readonly records: number;
+  readonly nodes: number;
+  readonly inputs: number;
+  readonly redacted: number;
+  readonly sessions: number;
+  readonly checkpoints: number;
+  readonly uncovered: number;
+  readonly tree_size: number;
+  readonly root_hash: Hash;
+}
+
+/** Throws PackInvalid at the first break. The iteration's result, if any, says where a torn rest begins. */
+export function verifyStore(
+  records: Iterator<StoreRecord, string | undefined>,
+  keyOf: GraphOptions["keyOf"],
+  least?: { readonly tree_size: number; readonly root_hash: Hash; readonly record: number },
+): StoreReport {
+  const check = createGraphCheck({ order: "journal", keyOf });
+  let last = "nothing";
+  let count = 0;
+  let inputs = 0;
+  let redacted = 0;
+  let checkpoints = 0;
+  let uncovered = 0;
+  const compare = (): void => {
+    if (least !== undefined && least.tree_size === check.tree.size && least.root_hash !== check.tree.root())
+      throw broken("head.live.json", 0, `its root is not that of the first ${least.tree_size} nodes`);
+  };
+  compare();
+  for (let step = records.next(); ; step = records.next()) {
+    if (step.done === true) {
+      if (step.value !== undefined) throw broken(step.value, 0, `is torn or damaged, after ${last}`);
+      break;
+    }
+    const { segment, number, line } = step.value;
+    const entry = readAfter(segment, number, last, line);
+    count++;
+    if (entry.kind === "input") {
+      inputs++;
+      if (entry.input.redacted) redacted++;
+      continue;
+    }
+    const { node, hash } = entry.sealed;
+    const fault = check.next(entry.sealed);
+    if (fault !== null)
+      throw broken(
+        segment,
+        number,
+        `${node.session_id} lamport ${node.lamport}, after ${last}: ${fault.reason}`,
+        fault.code,
+      );
+    last = `${node.session_id} lamport ${node.lamport} ${hash}`;
+    if (node.kind === "CHECKPOINT") {
+      checkpoints++;
+      uncovered = 0;
+    } else uncovered++;
+    compare();
+  }
+  if (least !== undefined && count < least.record)
+    throw broken(
+      "head.live.json",
+      0,
+      `the log ends after ${count} records, ${last}; ${least.record} were acknowledged`,
+    );
+  return {
+    records: count,
+    nodes: check.tree.size,
+    inputs,
+    redacted,
+    sessions: check.heads().length,
+    checkpoints,
+    uncovered,
+    tree_size: check.tree.size,
+    root_hash: check.tree.root(),
+  };
+}
+
+function readAfter(segment: string, number: number, last: string, line: Uint8Array) {
+  try {
+    return placed(segment, number, () => readEntry(line));
+  } catch (error) {
+    if (!(error instanceof PackInvalid)) throw error;
+    throw broken(segment, number, `the record after ${last}: ${error.finding.reason}`);
+  }
+}

@@ -1,0 +1,363 @@
+// The verifier of packs. It believes the keys that its caller brought and nothing else: every hash, chain, order,
+// signature, root and proof is computed again, and a file that nothing asks for is a reason to refuse.
+
+import { LIMITS, isObject } from "../contracts/contracts.ts";
+import type { Hash, KeyId, SessionId } from "../contracts/contracts.ts";
+import { hashJson, sha256, sha256Chunks } from "../crypto/crypto.ts";
+import { createGraphCheck, verifyInclusion } from "../proofgraph/proofgraph.ts";
+import type { Break, GraphCheck } from "../proofgraph/proofgraph.ts";
+import { parseCheckpoint } from "../proofgraph/proofgraph.ts";
+import type { KeyBook } from "../trust/trust.ts";
+import { readNode } from "../receipts/receipts.ts";
+import { broken, placed } from "./finding.ts";
+import { canonicalValue, linesOfFile, wholeFile } from "./lines.ts";
+import type { Numbered } from "./lines.ts";
+import {
+  PACK_LIMITS,
+  isCondensed,
+  manifestSigHolds,
+  parseCondensed,
+  parseInclusion,
+  parseManifest,
+  parseManifestSig,
+  parseOrderLine,
+} from "./manifest.ts";
+import type { Manifest, OrderLine } from "./manifest.ts";
+import { readInput } from "./record.ts";
+import { RUN_SH } from "./replayscript.ts";
+import { isPackPath } from "./tar.ts";
+import type { PackFile } from "./tar.ts";
+
+export interface PackReport {
+  readonly signer: KeyId;
+  readonly sessions: readonly SessionId[];
+  /** Some of the guardian's sessions, each node with its proof, instead of all of them in their order. */
+  readonly partial: boolean;
+  readonly nodes: number;
+  readonly condensed: number;
+  readonly inputs: number;
+  readonly redacted: number;
+  readonly checkpoints: number;
+  /** Nodes that no checkpoint covers. */
+  readonly uncovered: number;
+  readonly tree_size: number;
+  readonly root_hash: Hash;
+}
+
+type Files = ReadonlyMap<string, PackFile>;
+
+/** Throws PackInvalid at the first break. */
+export function verifyPack(list: readonly PackFile[], roots: KeyBook): PackReport {
+  const files = new Map(list.map((file) => [file.path, file]));
+  for (const { path } of list)
+    if (!isPackPath(path)) throw broken(path.slice(0, 200), 0, "has no place in a pack");
+  const { manifest, signer } = verifyManifest(files, roots);
+  verifyEntries(files, manifest);
+  const orders = [...orderLines(need(files, "checkpoints.jsonl", manifest))];
+  const partial = orders.length > 0 && orders.every((line) => line.order.length === 0);
+  const walk = createWalk(files, roots, partial);
+  const checked = partial
+    ? verifySessions(walk, files, manifest, orders)
+    : verifyWhole(walk, files, manifest, orders);
+  const { inputs, redacted } = verifyDocuments(files);
+  return {
+    signer,
+    sessions: manifest.sessions,
+    partial,
+    nodes: walk.nodes(),
+    condensed: walk.condensed.size,
+    inputs,
+    redacted,
+    checkpoints: walk.checkpoints.size,
+    uncovered: checked.uncovered,
+    tree_size: manifest.tree_size,
+    root_hash: manifest.root_hash,
+  };
+}
+
+function verifyManifest(
+  files: Files,
+  roots: KeyBook,
+): { readonly manifest: Manifest; readonly signer: KeyId } {
+  const json = files.get("manifest.json");
+  const sig = files.get("manifest.sig");
+  if (json === undefined) throw broken("manifest.json", 0, "is missing");
+  if (sig === undefined) throw broken("manifest.sig", 0, "is missing");
+  const bytes = wholeFile(json, PACK_LIMITS.bytes);
+  const manifest = placed("manifest.json", 0, () => parseManifest(canonicalValue(bytes, PACK_LIMITS)));
+  const signature = placed("manifest.sig", 0, () =>
+    parseManifestSig(canonicalValue(wholeFile(sig, LIMITS.node.bytes), LIMITS.node)),
+  );
+  const role = roots.roleOf(signature.key_id);
+  const key = role === undefined ? "TRUST_KEY_UNKNOWN" : roots.keyFor(role, signature.key_id);
+  if (typeof key === "string")
+    throw broken("manifest.sig", 0, `${signature.key_id} is not among the keys that are trusted here`, key);
+  if (!manifestSigHolds(signature, key))
+    throw broken("manifest.sig", 0, "the signature does not verify", "SIGNATURE_INVALID");
+  if (sha256(bytes) !== signature.manifest_hash)
+    throw broken("manifest.json", 0, "is not the manifest that was signed");
+  return { manifest, signer: signature.key_id };
+}
+
+function verifyEntries(files: Files, manifest: Manifest): void {
+  let last = "";
+  for (const entry of manifest.entries) {
+    if (entry.path <= last)
+      throw broken("manifest.json", 0, `\`${entry.path}\` is out of order or there twice`);
+    last = entry.path;
+    const file = files.get(entry.path);
+    if (file === undefined) throw broken(entry.path, 0, "the manifest lists it and it is missing");
+    if (file.size !== entry.size)
+      throw broken(entry.path, 0, `has ${file.size} bytes, ${entry.size} are listed`);
+    if (sha256Chunks(file.chunks()) !== entry.sha256)
+      throw broken(entry.path, 0, "is not what the manifest lists");
+  }
+  const listed = new Set(manifest.entries.map((entry) => entry.path));
+  for (const path of files.keys())
+    if (!listed.has(path) && path !== "manifest.json" && path !== "manifest.sig")
+      throw broken(path, 0, "is not in the manifest");
+  for (const path of ["manifest.json", "manifest.sig"])
+    if (listed.has(path)) throw broken("manifest.json", 0, `lists \`${path}\``);
+}
+
+/** A file that must be there when the pack has nodes at all. */
+function need(files: Files, path: string, manifest: Manifest): PackFile | undefined {
+  const file = files.get(path);
+  if (file === undefined && manifest.tree_size > 0) throw broken(path, 0, "is missing");
+  return file;
+}
+
+function* orderLines(file: PackFile | undefined): Generator<OrderLine & { readonly line: number }> {
+  if (file === undefined) return;
+  for (const { number, bytes } of linesOfFile(file))
+    yield {
+      line: number,
+      ...placed(file.path, number, () => parseOrderLine(canonicalValue(bytes, PACK_LIMITS))),
+    };
+}
+
+interface Walk {
+  readonly graph: GraphCheck;
+  /** Hash, tree size and root of every checkpoint read so far. */
+  readonly checkpoints: ReadonlyMap<Hash, { readonly size: number; readonly root: Hash }>;
+  /** Where in the tree each condensed node was found; the number is an index in a whole pack only. */
+  readonly condensed: ReadonlyMap<Hash, number>;
+  nodes(): number;
+  /** Reads the next node of a session's file. */
+  step(session: SessionId): Hash;
+  /** That every line of every file has been read. */
+  end(): void;
+  sessions(): readonly SessionId[];
+  /** The next node of a session is there. */
+  more(session: SessionId): boolean;
+}
+
+const pathOf = (session: SessionId): string => `nodes/${session}.jsonl`;
+
+function createWalk(files: Files, roots: KeyBook, partial: boolean): Walk {
+  const graph = createGraphCheck({
+    order: partial ? "session" : "journal",
+    keyOf: (id, node) => {
+      const key = roots.keyFor("guardian", id);
+      return typeof key !== "string" || node.kind !== "CHECKPOINT" ? key : roots.keyFor("ledger", id);
+    },
+  });
+  const checkpoints = new Map<Hash, { readonly size: number; readonly root: Hash }>();
+  const condensed = new Map<Hash, number>();
+  const readers = new Map<string, { readonly lines: Generator<Numbered>; next: Numbered | undefined }>();
+  let nodes = 0;
+
+  const open = (session: SessionId) => {
+    const path = pathOf(session);
+    const known = readers.get(path);
+    if (known !== undefined) return known;
+    const file = files.get(path);
+    if (file === undefined) throw broken(path, 0, "is missing");
+    const lines = linesOfFile(file);
+    const first = lines.next();
+    const reader = { lines, next: first.done === true ? undefined : first.value };
+    readers.set(path, reader);
+    return reader;
+  };
+  const judged = (path: string, number: number, fault: Break | null): void => {
+    if (fault === null) return;
+    const { session_id, lamport, hash, code, reason } = fault;
+    throw broken(path, number, `${session_id} lamport ${lamport} ${hash}: ${reason}`, code);
+  };
+
+  return {
+    graph,
+    checkpoints,
+    condensed,
+    nodes: () => nodes,
+    sessions: () =>
+      [...files.keys()]
+        .flatMap((path) => (path.startsWith("nodes/") ? [path.slice("nodes/".length, -".jsonl".length)] : []))
+        .map((name) => name as SessionId),
+    more: (session) => open(session).next !== undefined,
+    step(session) {
+      const path = pathOf(session);
+      const reader = open(session);
+      const line = reader.next;
+      if (line === undefined) throw broken(path, 0, "has fewer nodes than the order says");
+      const following = reader.lines.next();
+      nodes++;
+      const hash = takeLine(path, line, session);
+      reader.next = following.done === true ? undefined : following.value;
+      return hash;
+    },
+    end() {
+      for (const session of this.sessions())
+        if (this.more(session))
+          throw broken(
+            pathOf(session),
+            open(session).next?.number ?? 0,
+            "has nodes that the order does not name",
+          );
+    },
+  };
+
+  function takeLine(path: string, { number, bytes }: Numbered, session: SessionId): Hash {
+    const value = placed(path, number, () => canonicalValue(bytes, LIMITS.node));
+    if (placed(path, number, () => isCondensed(value))) {
+      const link = placed(path, number, () => parseCondensed(value));
+      const index = graph.tree.size;
+      judged(path, number, graph.condensed(session, link));
+      condensed.set(link.node_hash, index);
+      return link.node_hash;
+    }
+    const sealed = placed(path, number, () => readNode(bytes));
+    if (sealed.node.session_id !== session)
+      throw broken(path, number, `holds a node of ${sealed.node.session_id}`);
+    judged(path, number, graph.next(sealed));
+    if (sealed.node.kind === "CHECKPOINT") {
+      const body = placed(path, number, () => parseCheckpoint(sealed.node.body));
+      checkpoints.set(sealed.hash, { size: body.tree_size, root: body.root_hash });
+    }
+    return sealed.hash;
+  }
+}
+
+/** All nodes of a guardian in the order in which it wrote them: every checkpoint's root is computed again. */
+function verifyWhole(
+  walk: Walk,
+  files: Files,
+  manifest: Manifest,
+  orders: readonly (OrderLine & { readonly line: number })[],
+): { readonly uncovered: number } {
+  let uncovered = 0;
+  orders.forEach((line, i) => {
+    let last: Hash | undefined;
+    for (const [session, count] of line.order)
+      for (let n = 0; n < count; n++) {
+        last = walk.step(session);
+        uncovered = walk.checkpoints.has(last) ? 0 : uncovered + 1;
+      }
+    const refuse = (reason: string) => broken("checkpoints.jsonl", line.line, reason);
+    if (
+      line.checkpoint === ""
+        ? i !== orders.length - 1
+        : line.checkpoint !== last || !walk.checkpoints.has(last)
+    )
+      throw refuse("does not end with the checkpoint that it names");
+    if (line.tree_size !== walk.graph.tree.size) throw refuse("tree_size is not the number of nodes");
+    if (line.root_hash !== walk.graph.tree.root()) throw refuse("root_hash is not the root of the nodes");
+  });
+  walk.end();
+  if (manifest.tree_size !== walk.graph.tree.size)
+    throw broken(
+      "manifest.json",
+      0,
+      `tree_size is ${manifest.tree_size}, there are ${walk.graph.tree.size} nodes`,
+    );
+  if (manifest.root_hash !== walk.graph.tree.root())
+    throw broken("manifest.json", 0, "root_hash is not the root of the nodes");
+  verifySessionList(walk, manifest);
+  for (const file of files.values()) {
+    if (!file.path.startsWith("proofs/")) continue;
+    const proof = verifyProof(file, walk);
+    if (walk.condensed.get(proof.node_hash) !== proof.index)
+      throw broken(file.path, 0, "no condensed node is at its index");
+  }
+  for (const hash of walk.condensed.keys())
+    if (!files.has(proofPath(hash))) throw broken(proofPath(hash), 0, "is missing");
+  return { uncovered };
+}
+
+const proofPath = (hash: Hash): string => `proofs/${hash.slice("sha256:".length)}.json`;
+
+/** Some sessions: each node is shown to be a leaf of the tree to which the last checkpoint commits. */
+function verifySessions(
+  walk: Walk,
+  files: Files,
+  manifest: Manifest,
+  orders: readonly OrderLine[],
+): { readonly uncovered: number } {
+  const seen: Hash[] = [];
+  for (const session of walk.sessions()) while (walk.more(session)) seen.push(walk.step(session));
+  const anchor = orders[0];
+  const known =
+    anchor === undefined || anchor.checkpoint === "" ? undefined : walk.checkpoints.get(anchor.checkpoint);
+  if (anchor === undefined || orders.length !== 1 || known === undefined)
+    throw broken("checkpoints.jsonl", 1, "does not name one checkpoint of the pack");
+  for (const size of [anchor.tree_size, manifest.tree_size])
+    if (size !== known.size) throw broken("checkpoints.jsonl", 1, "tree_size is not the checkpoint's");
+  for (const root of [anchor.root_hash, manifest.root_hash])
+    if (root !== known.root) throw broken("checkpoints.jsonl", 1, "root_hash is not the checkpoint's");
+  const proved = new Set<Hash>();
+  for (const file of files.values()) {
+    if (!file.path.startsWith("proofs/")) continue;
+    const proof = verifyProof(file, walk);
+    if (proof.checkpoint !== anchor.checkpoint)
+      throw broken(file.path, 0, "is not for the pack's checkpoint");
+    proved.add(proof.node_hash);
+  }
+  for (const hash of seen)
+    if (hash !== anchor.checkpoint && !proved.delete(hash)) throw broken(proofPath(hash), 0, "is missing");
+  for (const hash of proved) throw broken(proofPath(hash), 0, "proves a node that is not in the pack");
+  for (const session of manifest.sessions)
+    if (!files.has(pathOf(session))) throw broken(pathOf(session), 0, "is missing");
+  return { uncovered: 0 };
+}
+
+function verifySessionList(walk: Walk, manifest: Manifest): void {
+  const found = walk.sessions();
+  if (found.length !== manifest.sessions.length || found.some((s, i) => manifest.sessions[i] !== s))
+    throw broken("manifest.json", 0, "sessions are not those whose nodes are there");
+}
+
+function verifyProof(file: PackFile, walk: Walk) {
+  const proof = placed(file.path, 0, () =>
+    parseInclusion(canonicalValue(wholeFile(file, LIMITS.node.bytes), LIMITS.node)),
+  );
+  if (proofPath(proof.node_hash) !== file.path) throw broken(file.path, 0, "is named for another node");
+  const checkpoint = walk.checkpoints.get(proof.checkpoint);
+  if (checkpoint === undefined) throw broken(file.path, 0, "names a checkpoint that is not in the pack");
+  if (!verifyInclusion({ ...proof, size: checkpoint.size, root: checkpoint.root }))
+    throw broken(file.path, 0, "the proof does not lead to the checkpoint's root");
+  return proof;
+}
+
+function verifyDocuments(files: Files): { readonly inputs: number; readonly redacted: number } {
+  let inputs = 0;
+  let redacted = 0;
+  for (const file of files.values()) {
+    const named = /^(policies|schemas|bundles)\/([0-9a-f]{64})\.json$/.exec(file.path);
+    if (named !== null) {
+      const value = placed(file.path, 0, () =>
+        canonicalValue(wholeFile(file, LIMITS.policy.bytes), LIMITS.policy),
+      );
+      if (!isObject(value) || hashJson(value) !== `sha256:${named[2] ?? ""}`)
+        throw broken(file.path, 0, "its content has another hash than its name", "POLICY_HASH_MISMATCH");
+    } else if (file.path === "replay/run.sh") {
+      if (sha256(wholeFile(file, 4096)) !== sha256(RUN_SH))
+        throw broken(file.path, 0, "is not the script that packs have");
+    } else if (file.path === "replay/inputs.jsonl")
+      for (const { number, bytes } of linesOfFile(file)) {
+        const { input } = placed(file.path, number, () => readInput(bytes));
+        inputs++;
+        if (input.redacted) redacted++;
+      }
+  }
+  return { inputs, redacted };
+}
