@@ -20,6 +20,14 @@ export const COMMANDS: Readonly<Record<string, Entry>> = {
     summary: "build and verify policy bundles",
     load: async () => (await import("./bundle/bundle.ts")).bundle,
   },
+  export: {
+    summary: "write a journal as an evidence pack",
+    load: async () => (await import("./export.ts")).exportPack,
+  },
+  verify: {
+    summary: "check an evidence pack or a journal with keys of one's own",
+    load: async () => (await import("./verify.ts")).verify,
+  },
   lock: {
     summary: "the egress lock of a network namespace",
     load: async () => (await import("./lock.ts")).lock,

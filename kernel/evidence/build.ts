@@ -2,7 +2,7 @@
 // kept by whoever calls, so that a pack may be larger than memory.
 
 import { canonicalize } from "../canonicalize/canonicalize.ts";
-import { isObject } from "../contracts/contracts.ts";
+import { isHash, isObject } from "../contracts/contracts.ts";
 import type { Hash, JsonValue, KeyId, SessionId } from "../contracts/contracts.ts";
 import { createFrontier, createTree, parseCheckpoint } from "../proofgraph/proofgraph.ts";
 import { condensedText, inclusionText, orderLineText } from "./manifest.ts";
@@ -70,7 +70,7 @@ export function createPack(options: PackOptions): PackBuilder {
     if (leaveOut || only !== undefined) proofs.push({ hash, index });
   }
   function noteInput(value: JsonValue | undefined): void {
-    if (typeof value === "string" && value !== "") named.add(value as Hash);
+    if (isHash(value)) named.add(value);
   }
   function noteNested(value: JsonValue): void {
     if (Array.isArray(value)) for (const item of value) noteNested(item);

@@ -1,7 +1,7 @@
 // The verifier of packs. It believes the keys that its caller brought and nothing else: every hash, chain, order,
 // signature, root and proof is computed again, and a file that nothing asks for is a reason to refuse.
 
-import { LIMITS, isObject } from "../contracts/contracts.ts";
+import { LIMITS, idFrom, isObject } from "../contracts/contracts.ts";
 import type { Hash, KeyId, SessionId } from "../contracts/contracts.ts";
 import { hashJson, sha256, sha256Chunks } from "../crypto/crypto.ts";
 import { createGraphCheck, verifyInclusion } from "../proofgraph/proofgraph.ts";
@@ -193,7 +193,7 @@ function createWalk(files: Files, roots: KeyBook, partial: boolean): Walk {
     sessions: () =>
       [...files.keys()]
         .flatMap((path) => (path.startsWith("nodes/") ? [path.slice("nodes/".length, -".jsonl".length)] : []))
-        .map((name) => name as SessionId),
+        .map((name) => idFrom("ses", name, "session")),
     more: (session) => open(session).next !== undefined,
     step(session) {
       const path = pathOf(session);

@@ -16,7 +16,14 @@ import {
   stringFrom,
   timestampFrom,
 } from "../../kernel/contracts/contracts.ts";
-import type { Hash, JsonObject, JsonValue, SessionId } from "../../kernel/contracts/contracts.ts";
+import type {
+  Code,
+  Hash,
+  JsonObject,
+  JsonValue,
+  KeyId,
+  SessionId,
+} from "../../kernel/contracts/contracts.ts";
 import { sha256, signObject } from "../../kernel/crypto/crypto.ts";
 import type { Signer, Verifier } from "../../kernel/crypto/crypto.ts";
 import type { Disk } from "./disk.ts";
@@ -91,7 +98,7 @@ export function readMeta(disk: Disk): Meta | undefined {
 }
 
 /** The signed head. Absent is a value; present and not ours stops the store. */
-export function readHead(disk: Disk, verifiers: readonly Verifier[]): Head | undefined {
+export function readHead(disk: Disk, keyOf: (id: KeyId) => Verifier | Code): Head | undefined {
   const found = disk.read(HEAD);
   if (found === undefined) return undefined;
   const value = canonical(found, HEAD);
@@ -113,12 +120,9 @@ export function readHead(disk: Disk, verifiers: readonly Verifier[]): Head | und
   oneOf(o["type"], "type", ["atoll.dev/head/v1"]);
   const { sig, ...unsigned } = o;
   const keyId = keyIdFrom(o["key_id"], "key_id");
-  const verifier = verifiers.find((v) => v.keyId === keyId);
-  if (verifier === undefined)
-    throw new JournalRefused(
-      "TRUST_KEY_UNKNOWN",
-      `\`${HEAD}\` is signed by ${keyId}, which is not this guardian's key`,
-    );
+  const verifier = keyOf(keyId);
+  if (typeof verifier === "string")
+    throw new JournalRefused(verifier, `\`${HEAD}\` is signed by ${keyId}, which is not this guardian's key`);
   if (!verifier.verify(canonicalize(unsigned), signatureFrom(sig, "sig")))
     throw new JournalRefused("SIGNATURE_INVALID", `the signature of \`${HEAD}\` does not verify`);
   return {

@@ -34,7 +34,7 @@ export { diskAt } from "./disk.ts";
 export type { Disk, OpenFile } from "./disk.ts";
 export { JournalRefused, JournalUnavailable } from "./failures.ts";
 export { JournalLocked } from "./lock.ts";
-export { readJournal } from "./read.ts";
+export { checkHeads, readJournal } from "./read.ts";
 export type { StoredRecord, StoreReading } from "./read.ts";
 export type { Entry } from "../../kernel/evidence/evidence.ts";
 

@@ -1,10 +1,11 @@
 // Reading a journal without writing it: for export, verification, and the guardian's own rebuilding.
 
-import type { Hash, SessionId } from "../../kernel/contracts/contracts.ts";
+import type { Code, Hash, KeyId, SessionId } from "../../kernel/contracts/contracts.ts";
+import type { Verifier } from "../../kernel/crypto/crypto.ts";
 import { diskAt } from "./disk.ts";
 import type { Disk } from "./disk.ts";
 import { JournalRefused } from "./failures.ts";
-import { readLive, readMeta } from "./head.ts";
+import { HEAD, LIVE, readHead, readLive, readMeta } from "./head.ts";
 import type { Live, Meta } from "./head.ts";
 import { readEntry } from "../../kernel/evidence/evidence.ts";
 import type { Entry } from "../../kernel/evidence/evidence.ts";
@@ -74,4 +75,12 @@ export function readJournal(dir: string): StoreReading {
   const meta = readMeta(disk);
   if (meta === undefined) throw new JournalRefused("CHAIN_BROKEN", `\`${dir}\` holds no journal`);
   return { meta, live: readLive(disk), records: () => rawRecords(disk) };
+}
+
+/** That the two heads beside the log are whole, and the signed one by a key that `keyOf` knows. */
+export function checkHeads(dir: string, keyOf: (id: KeyId) => Verifier | Code): void {
+  const disk = diskAt(dir);
+  if (disk.read(LIVE) !== undefined && readLive(disk) === undefined)
+    throw new JournalRefused("CHAIN_BROKEN", `\`${LIVE}\` is damaged`);
+  if (readHead(disk, keyOf) === undefined) throw new JournalRefused("CHAIN_BROKEN", `\`${HEAD}\` is missing`);
 }

@@ -40,7 +40,7 @@ export async function recover(
   verifiers: readonly Verifier[],
   acknowledged: number,
 ): Promise<Recovered> {
-  const head = readHead(disk, verifiers);
+  const head = readHead(disk, (id) => verifiers.find((v) => v.keyId === id) ?? "TRUST_KEY_UNKNOWN");
   const live = readLive(disk);
   const segments = segmentsOf(disk);
   checkSegments(segments, head, live);

@@ -1,0 +1,219 @@
+// `atoll export`: a journal as a pack that an auditor takes away.
+
+import {
+  closeSync,
+  fsyncSync,
+  mkdtempSync,
+  openSync,
+  readFileSync,
+  readSync,
+  renameSync,
+  rmSync,
+  writeSync,
+} from "node:fs";
+import { createHash } from "node:crypto";
+import { tmpdir } from "node:os";
+import { dirname, join } from "node:path";
+import { parseArgs } from "node:util";
+import { hashFrom, idFrom } from "../kernel/contracts/contracts.ts";
+import type { SessionId } from "../kernel/contracts/contracts.ts";
+import { signerFromPem } from "../kernel/crypto/crypto.ts";
+import type { Signer } from "../kernel/crypto/crypto.ts";
+import {
+  TAR_END,
+  createPack,
+  padding,
+  readEntry,
+  tarHeader,
+  writeManifest,
+} from "../kernel/evidence/evidence.ts";
+import type { Entry, PackOptions, PackSummary } from "../kernel/evidence/evidence.ts";
+import { readJournal } from "../sidecar/journal/journal.ts";
+import { UsageError } from "./io.ts";
+import type { Io } from "./io.ts";
+
+const USAGE = `usage: atoll export --journal DIR [--session S]… [--key FILE] -o pack.tar
+  --journal  a guardian's journal; it may be in use
+  --session  only this session, each node with the proof that it is in the log (again for more)
+  --key      the Ed25519 key that signs the manifest; else \`guardian.pem\` in the journal's folder
+exit 0 written, 1 the journal is damaged, 2 usage`;
+
+export async function exportPack(argv: readonly string[], io: Io): Promise<number> {
+  const { values } = parseArgs({
+    args: [...argv],
+    options: {
+      journal: { type: "string" },
+      session: { type: "string", multiple: true },
+      key: { type: "string" },
+      output: { type: "string", short: "o" },
+      help: { type: "boolean", short: "h" },
+    },
+  });
+  if (values.help === true) {
+    io.stdout.write(`${USAGE}\n`);
+    return 0;
+  }
+  if (values.journal === undefined || values.output === undefined)
+    throw new UsageError("`--journal` and `-o` are needed", USAGE);
+  const signer = signerFromPem(readFileSync(values.key ?? join(values.journal, "guardian.pem"), "utf8"));
+  const only = values.session?.map((s) => idFrom("ses", s, "--session"));
+  const summary = await writeJournalPack({
+    dir: values.journal,
+    signer,
+    file: values.output,
+    ...(only === undefined ? {} : { sessions: only }),
+  });
+  const left = summary.leftOut === 0 ? "" : `, ${summary.leftOut} left out until a checkpoint covers them`;
+  io.stdout.write(
+    `${values.output}: ${summary.nodes} nodes of ${summary.sessions.length} sessions${left}, root ${summary.root_hash}\n`,
+  );
+  return 0;
+}
+
+export interface ExportOptions {
+  readonly dir: string;
+  readonly signer: Signer;
+  readonly file: string;
+  readonly sessions?: readonly SessionId[];
+  readonly condense?: PackOptions["condense"];
+}
+
+/** Writes the pack of a journal's folder; its file appears under its name only when it is whole. */
+export async function writeJournalPack(options: ExportOptions): Promise<PackSummary> {
+  const reading = readJournal(options.dir);
+  const most = reading.live?.record ?? Number.POSITIVE_INFINITY;
+  return writePack({
+    ...options,
+    own: reading.meta.session_id,
+    *entries() {
+      for (const { line, number } of reading.records()) {
+        if (number >= most) return;
+        yield readEntry(line);
+      }
+    },
+  });
+}
+
+export interface PackSource extends Omit<ExportOptions, "dir"> {
+  readonly own: SessionId;
+  /** The records in their order; asked for again where some sessions are exported. */
+  entries(): Iterable<Entry>;
+}
+
+export async function writePack(source: PackSource): Promise<PackSummary> {
+  const spool = createSpool(dirname(source.file));
+  try {
+    const { own, sessions } = source;
+    const pack = createPack({
+      emit: (path, text) => spool.append(path, text),
+      ...(sessions === undefined ? {} : { only: { sessions, own } }),
+      ...(source.condense === undefined ? {} : { condense: source.condense }),
+    });
+    for (const entry of source.entries()) pack.add(entry);
+    const summary = pack.finish();
+    // An input may name further ones, and stand after them: read again until none is missing.
+    let known = sessions === undefined ? pack.named.size : -1;
+    while (known < pack.named.size) {
+      known = pack.named.size;
+      for (const entry of source.entries()) if (entry.kind === "input") pack.addInput(entry);
+    }
+    const entries = spool.entries();
+    const { json, sig } = writeManifest({ ...summary, entries }, source.signer);
+    spool.append("manifest.json", json);
+    spool.append("manifest.sig", sig);
+    spool.writeTar(source.file);
+    return summary;
+  } finally {
+    spool.remove();
+  }
+}
+
+const BUFFERED = 1 << 18;
+
+/** Files of a pack on their way: in memory while small, beside the target when not. */
+function createSpool(near: string) {
+  interface Spooled {
+    readonly hash: ReturnType<typeof createHash>;
+    size: number;
+    parts: Buffer[];
+    held: number;
+    spilled: string | undefined;
+  }
+  const files = new Map<string, Spooled>();
+  let folder: string | undefined;
+  const spill = (file: Spooled): void => {
+    folder ??= mkdtempSync(join(near === "" ? tmpdir() : near, ".atoll-export-"));
+    file.spilled ??= join(folder, String(files.size) + "-" + String(Math.trunc(performance.now() * 1e6)));
+    const fd = openSync(file.spilled, "a", 0o600);
+    try {
+      for (const part of file.parts) writeAll(fd, part);
+    } finally {
+      closeSync(fd);
+    }
+    file.parts = [];
+    file.held = 0;
+  };
+  return {
+    append(path: string, text: string): void {
+      let file = files.get(path);
+      if (file === undefined)
+        files.set(
+          path,
+          (file = { hash: createHash("sha256"), size: 0, parts: [], held: 0, spilled: undefined }),
+        );
+      const bytes = Buffer.from(text, "utf8");
+      file.hash.update(bytes);
+      file.size += bytes.byteLength;
+      file.parts.push(bytes);
+      file.held += bytes.byteLength;
+      if (file.held > BUFFERED) spill(file);
+    },
+    entries: () =>
+      [...files]
+        .map(([path, file]) => ({
+          path,
+          sha256: hashFrom(`sha256:${file.hash.copy().digest("hex")}`, path),
+          size: file.size,
+        }))
+        .sort((a, b) => (a.path < b.path ? -1 : 1)),
+    writeTar(target: string): void {
+      const draft = `${target}.draft`;
+      const fd = openSync(draft, "w", 0o644);
+      try {
+        for (const path of [...files.keys()].sort()) {
+          const file = files.get(path);
+          if (file === undefined) continue;
+          writeAll(fd, tarHeader(path, file.size));
+          if (file.spilled !== undefined) copyInto(fd, file.spilled);
+          for (const part of file.parts) writeAll(fd, part);
+          writeAll(fd, new Uint8Array(padding(file.size)));
+        }
+        writeAll(fd, TAR_END);
+        fsyncSync(fd);
+      } finally {
+        closeSync(fd);
+      }
+      renameSync(draft, target);
+    },
+    remove(): void {
+      if (folder !== undefined) rmSync(folder, { recursive: true, force: true });
+    },
+  };
+}
+
+function copyInto(fd: number, path: string): void {
+  const from = openSync(path, "r");
+  try {
+    const buffer = Buffer.alloc(1 << 20);
+    for (;;) {
+      const got = readSync(from, buffer);
+      if (got === 0) return;
+      writeAll(fd, buffer.subarray(0, got));
+    }
+  } finally {
+    closeSync(from);
+  }
+}
+function writeAll(fd: number, bytes: Uint8Array): void {
+  for (let done = 0; done < bytes.byteLength; ) done += writeSync(fd, bytes, done);
+}

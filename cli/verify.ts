@@ -1,0 +1,159 @@
+// `atoll verify`: checks a pack, or a journal's folder, with nothing but keys of one's own.
+
+import {
+  closeSync,
+  existsSync,
+  fstatSync,
+  lstatSync,
+  openSync,
+  readFileSync,
+  readSync,
+  readdirSync,
+  statSync,
+} from "node:fs";
+import { join } from "node:path";
+import { parseArgs } from "node:util";
+import { NOT_PROVED, PackInvalid, readTar, verifyPack, verifyStore } from "../kernel/evidence/evidence.ts";
+import type { Finding, PackFile, PackReport, StoreReport } from "../kernel/evidence/evidence.ts";
+import { parseTrustRoots } from "../kernel/trust/trust.ts";
+import type { KeyBook } from "../kernel/trust/trust.ts";
+import { JournalRefused, checkHeads, readJournal } from "../sidecar/journal/journal.ts";
+import { UsageError } from "./io.ts";
+import type { Io } from "./io.ts";
+
+const USAGE = `usage: atoll verify PACK|DIR --trust roots.pem [--json]
+  PACK     a tar of \`atoll export\`
+  DIR      the same unpacked, or a journal's folder
+  --trust  the keys that are believed; what is verified never vouches for itself
+exit 0 valid, 1 not valid (the first break: file, line, code), 2 usage`;
+
+export async function verify(argv: readonly string[], io: Io): Promise<number> {
+  const { values, positionals } = parseArgs({
+    args: [...argv],
+    allowPositionals: true,
+    options: {
+      trust: { type: "string" },
+      json: { type: "boolean" },
+      help: { type: "boolean", short: "h" },
+    },
+  });
+  if (values.help === true) {
+    io.stdout.write(`${USAGE}\n`);
+    return 0;
+  }
+  const [path] = positionals;
+  if (path === undefined || positionals.length > 1) throw new UsageError("one PACK or DIR is needed", USAGE);
+  if (values.trust === undefined)
+    throw new UsageError("`--trust` is needed: a pack never vouches for itself", USAGE);
+  const roots = parseTrustRoots(readFileSync(values.trust, "utf8"));
+  const outcome = judge(path, roots);
+  if (values.json === true)
+    io.stdout.write(
+      `${JSON.stringify(
+        "finding" in outcome
+          ? { valid: false, ...outcome.finding }
+          : { valid: true, kind: outcome.kind, ...outcome.report, not_proved: NOT_PROVED },
+      )}\n`,
+    );
+  else io.stdout.write("finding" in outcome ? refusal(path, outcome.finding) : inWords(path, outcome));
+  return "finding" in outcome ? 1 : 0;
+}
+
+type Outcome =
+  | { readonly finding: Finding }
+  | { readonly kind: "pack"; readonly report: PackReport }
+  | { readonly kind: "journal"; readonly report: StoreReport };
+
+/** The verdict over a pack's file, an unpacked pack or a journal's folder. */
+export function judge(path: string, roots: KeyBook): Outcome {
+  try {
+    if (!statSync(path).isDirectory()) return { kind: "pack", report: verifyTar(path, roots) };
+    if (existsSync(join(path, "manifest.json")))
+      return { kind: "pack", report: verifyPack(filesIn(path), roots) };
+    const reading = readJournal(path);
+    checkHeads(path, (id) => roots.keyFor("guardian", id));
+    return {
+      kind: "journal",
+      report: verifyStore(reading.records(), (id) => roots.keyFor("guardian", id), reading.live),
+    };
+  } catch (error) {
+    if (error instanceof PackInvalid) return { finding: error.finding };
+    if (error instanceof JournalRefused)
+      return { finding: { file: path, line: 0, code: error.code, reason: error.message } };
+    throw error;
+  }
+}
+
+function verifyTar(path: string, roots: KeyBook): PackReport {
+  const fd = openSync(path, "r");
+  try {
+    const size = fstatSync(fd).size;
+    const read = (at: number, length: number): Uint8Array => {
+      const buffer = Buffer.alloc(length);
+      let done = 0;
+      while (done < length) {
+        const got = readSync(fd, buffer, done, length - done, at + done);
+        if (got === 0) break;
+        done += got;
+      }
+      return buffer.subarray(0, done);
+    };
+    return verifyPack(readTar({ size, read }), roots);
+  } finally {
+    closeSync(fd);
+  }
+}
+
+/** Plain files under a folder; anything else that lies there is no part of a pack. */
+function filesIn(root: string): readonly PackFile[] {
+  const files: PackFile[] = [];
+  const walk = (folder: string): void => {
+    for (const name of readdirSync(join(root, folder)).sort()) {
+      const path = folder === "" ? name : `${folder}/${name}`;
+      const stat = lstatSync(join(root, path));
+      if (stat.isDirectory()) walk(path);
+      else if (!stat.isFile())
+        throw new PackInvalid({ file: path, line: 0, code: "CHAIN_BROKEN", reason: "is not a plain file" });
+      else files.push({ path, size: stat.size, chunks: () => chunksOf(join(root, path)) });
+    }
+  };
+  walk("");
+  return files;
+}
+function* chunksOf(path: string): Generator<Uint8Array> {
+  const fd = openSync(path, "r");
+  try {
+    for (;;) {
+      const buffer = Buffer.alloc(64 << 10);
+      const got = readSync(fd, buffer);
+      if (got === 0) return;
+      yield buffer.subarray(0, got);
+    }
+  } finally {
+    closeSync(fd);
+  }
+}
+
+const refusal = (path: string, f: Finding): string =>
+  `INVALID ${path}\n  ${f.file}${f.line === 0 ? "" : ` line ${f.line}`}: ${f.code}: ${f.reason}\n`;
+
+function inWords(path: string, outcome: Exclude<Outcome, { readonly finding: Finding }>): string {
+  const { report } = outcome;
+  const signer = outcome.kind === "pack" ? `, manifest signed by ${outcome.report.signer}` : "";
+  const some =
+    outcome.kind === "pack" && outcome.report.partial
+      ? " (some of the guardian's sessions, each node with its proof)"
+      : "";
+  const condensed =
+    outcome.kind === "pack" && outcome.report.condensed > 0
+      ? `, ${outcome.report.condensed} of them condensed to their proofs`
+      : "";
+  const sessions = typeof report.sessions === "number" ? report.sessions : report.sessions.length;
+  return `VALID ${path}${signer}
+  ${report.nodes} nodes${condensed}, ${sessions} sessions${some}, ${report.checkpoints} checkpoints, ${report.inputs} inputs (${report.redacted} redacted)
+  ${report.uncovered} nodes after the last checkpoint
+  tree of ${report.tree_size} nodes, root ${report.root_hash}
+not proved by this:
+${NOT_PROVED.map((line) => `  - ${line}`).join("\n")}
+`;
+}
