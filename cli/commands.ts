@@ -17,7 +17,7 @@ export const COMMANDS: Readonly<Record<string, Entry>> = {
     load: async () => (await import("./canonicalize.ts")).canonicalizeStdin,
   },
   bundle: {
-    summary: "build and verify policy bundles",
+    summary: "build, verify, lint, test and compare policy bundles",
     load: async () => (await import("./bundle/bundle.ts")).bundle,
   },
   export: {
@@ -27,6 +27,13 @@ export const COMMANDS: Readonly<Record<string, Entry>> = {
   verify: {
     summary: "check an evidence pack or a journal with keys of one's own",
     load: async () => (await import("./verify.ts")).verify,
+  },
+  decide: {
+    summary: "judge one call from files",
+    load: async () => {
+      const { decideCommand } = await import("./decide.ts");
+      return async (argv, io) => decideCommand(argv, io);
+    },
   },
   lock: {
     summary: "the egress lock of a network namespace",

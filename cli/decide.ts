@@ -1,15 +1,15 @@
 // `atoll decide`: the pure decision over files, for whoever wants to know what a policy does with one call.
 
-import { readFileSync, statSync } from "node:fs";
 import { parseArgs } from "node:util";
-import { ContractError, JsonError, LIMITS, isObject, parseJson } from "../kernel/contracts/contracts.ts";
-import type { JsonLimits, JsonObject, JsonValue } from "../kernel/contracts/contracts.ts";
+import { ContractError, JsonError, LIMITS } from "../kernel/contracts/contracts.ts";
+import type { JsonObject } from "../kernel/contracts/contracts.ts";
 import { hashJson } from "../kernel/crypto/crypto.ts";
 import { decide } from "../kernel/guardian/guardian.ts";
 import type { Verdict } from "../kernel/guardian/guardian.ts";
-import { compilePolicy, completeFacts, parseBundle, parseCall } from "../kernel/policy/policy.ts";
-import { SourceError, readPolicySource, readYaml, show } from "./authoring/authoring.ts";
+import { compilePolicy, completeFacts, parseCall } from "../kernel/policy/policy.ts";
+import { SourceError, show } from "./authoring/authoring.ts";
 import type { Io } from "./authoring/authoring.ts";
+import { documentAt, valueAt } from "./document.ts";
 
 export const DECIDE_USAGE = `usage: atoll decide --bundle FILE [--ceiling FILE] --call FILE [--facts FILE] [--json]
   --bundle   a PolicyBundle, or a policy document (a file or a folder of YAML or JSON)
@@ -91,28 +91,4 @@ function inWords(verdict: Verdict): string {
   const shadows = verdict.shadows.map((s) => `  in shadow, ${s.ruleId} would ${s.would}\n`).join("");
   if (verdict.verdict === "ALLOW") return `ALLOW${rule}\n${shadows}`;
   return `${verdict.verdict} ${verdict.code}${rule} at gate ${verdict.gates.at(-1) ?? "none"}: ${verdict.detail}\n${shadows}`;
-}
-
-function valueAt(path: string, limits: JsonLimits): JsonValue {
-  const bytes = readFileSync(path);
-  if (/\.ya?ml$/.test(path))
-    return readYaml(new TextDecoder("utf-8", { fatal: true }).decode(bytes), path).value;
-  try {
-    return parseJson(bytes, limits);
-  } catch (error) {
-    if (error instanceof JsonError || error instanceof ContractError) throw error;
-    throw new ContractError(path, error instanceof Error ? error.message : String(error));
-  }
-}
-
-/** The policy document in a file or folder, out of its PolicyBundle where it is in one. */
-function documentAt(path: string): JsonValue {
-  const value =
-    statSync(path).isDirectory() || /\.ya?ml$/.test(path)
-      ? readPolicySource(path).value
-      : valueAt(path, LIMITS.policy);
-  if (!isObject(value) || value["kind"] !== "PolicyBundle") return value;
-  const { content } = parseBundle(value);
-  if (content === undefined) throw new ContractError(path, "the bundle's content lies elsewhere");
-  return content;
 }

@@ -6,6 +6,19 @@ import type { Command, Io } from "../io.ts";
 const VERBS: Readonly<Record<string, () => Promise<Command>>> = {
   build: async () => (await import("./build.ts")).build,
   verify: async () => (await import("./verify.ts")).verify,
+  lint: async () => {
+    const { lint } = await import("../authoring/authoring.ts");
+    return async (argv, io) => lint(argv, io);
+  },
+  test: async () => {
+    const { test } = await import("../authoring/authoring.ts");
+    return async (argv, io) => test(argv, io);
+  },
+  diff: async () => (await import("./diff.ts")).diff,
+  schema: async () => {
+    const { schema } = await import("../authoring/authoring.ts");
+    return async (argv, io) => schema(argv, io);
+  },
 };
 const USAGE = `usage: atoll bundle ${Object.keys(VERBS).join("|")} …
 \`atoll bundle VERB --help\` says more.`;
