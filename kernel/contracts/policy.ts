@@ -2,7 +2,7 @@
 // every lookup on the way of a call is a map or a set.
 
 import type { CeremonyDoc, ConnectorDoc, ModelDoc } from "./document.ts";
-import type { Hash, KeyId } from "./ids.ts";
+import type { Hash, KeyId, Signature } from "./ids.ts";
 import type { JsonObject, JsonValue } from "./json.ts";
 import type { Amounts, EffectClass, Sandbox, SideEffect, ThreatLevel } from "./values.ts";
 
@@ -140,6 +140,11 @@ export interface Policy {
   readonly connectors: ReadonlyMap<string, ConnectorPolicy>;
   readonly profiles: readonly Profile[];
   readonly ceremonies: ReadonlyMap<string, Ceremony>;
+  /** Who may approve and override: the keys of those roles, null for any other. */
+  readonly keys: {
+    readonly approver: (id: KeyId) => SignatureCheck | null;
+    readonly override: (id: KeyId) => SignatureCheck | null;
+  };
   /** Rules that can match a `net:` target, which no index can list. */
   readonly netRules: readonly Rule[];
   readonly netVariables: readonly string[];
@@ -172,6 +177,11 @@ export interface Policy {
   readonly concurrentCalls: number;
   readonly requestsPerSecond: number;
   readonly timezone: string;
+}
+
+/** A key that a person trusts in a role, as far as a gate needs it. */
+export interface SignatureCheck {
+  verify(text: string, sig: Signature): boolean;
 }
 
 export interface ConnectorPolicy {

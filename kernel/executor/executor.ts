@@ -7,6 +7,7 @@
 
 import { makeId, timestampOf } from "../contracts/contracts.ts";
 import type {
+  ApprovalId,
   Code,
   Facts,
   Hash,
@@ -62,6 +63,8 @@ export interface ExecutorOptions {
   readonly random: () => Uint8Array;
   readonly budget?: Reservations;
   readonly spendApproval?: SpendApproval;
+  /** Hears that a refused approval has been told to the call that it was for. */
+  readonly refusalTold?: (id: ApprovalId) => void;
   /** Hears of every verdict and outcome after it is recorded; it cannot fail a call. */
   readonly listen?: (entry: Entry) => void;
 }
@@ -230,6 +233,9 @@ export function createExecutor(options: ExecutorOptions): Executor {
     );
     if (placed === null || !(await placed.durable)) return unavailable();
     tell({ node: placed.node, receipt, verdict });
+    const { approval } = facts;
+    if (approval.state === "refused" && verdict.verdict === "DENY" && verdict.code === approval.code)
+      options.refusalTold?.(approval.id);
     if (verdict.verdict === "ESCALATE" && !flood)
       return { kind: "escalated", code: verdict.code, verdict, facts, receipt, node: placed.node };
     return {

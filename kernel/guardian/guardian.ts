@@ -22,6 +22,14 @@ import { ceiling, context, delegation, egress, freeze, identity, surface, threat
 import { approval, budget, estimateOf, requirements, rules, schema } from "./judgement.ts";
 import type { Found, Gate, Question, Shadow, Subject } from "./question.ts";
 
+export {
+  confirmOf,
+  intentHash,
+  parseChallenge,
+  readAssertion,
+  termsOf,
+} from "./approval.ts";
+export type { Assertion, Challenge } from "./approval.ts";
 export { compileExpression, ExpressionError } from "./cel.ts";
 export type { ExpressionScope } from "./cel.ts";
 export type { Shadow } from "./question.ts";

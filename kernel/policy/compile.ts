@@ -13,6 +13,7 @@ import type {
   Hash,
   JsonObject,
   JsonValue,
+  KeyId,
   Limits,
   ModelPolicy,
   Policy,
@@ -25,12 +26,14 @@ import type {
   RequirementDoc,
   Rule,
   RuleDoc,
+  SignatureCheck,
   ToolDoc,
   ToolPolicy,
 } from "../contracts/contracts.ts";
 import { compileExpression, ExpressionError } from "../guardian/guardian.ts";
 import { pinSchema } from "../manifest/manifest.ts";
 import { destinations, namePattern } from "../surface/surface.ts";
+import type { KeyBook } from "../trust/trust.ts";
 import { closeSchema } from "./close.ts";
 import { checkConsistency } from "./layers.ts";
 import { compilePerimeter, strictest } from "./perimeter.ts";
@@ -39,6 +42,8 @@ import { parsePolicy } from "./shape.ts";
 export interface CompileOptions {
   /** The P0 document that bounds this one. */
   readonly ceiling?: JsonValue;
+  /** Where approvers' and overriders' keys come from; without it no approval can be given. */
+  readonly keys?: KeyBook;
 }
 
 /** The compiled policy of a P1 document under its ceiling, or a ContractError that names the path at fault. */
@@ -48,10 +53,17 @@ export function compilePolicy(document: JsonValue, options: CompileOptions = {})
   if (doc.ceiling !== undefined) throw new ContractError("ceiling", "belongs to a P0 document");
   const p0 = options.ceiling === undefined ? null : parsePolicy(options.ceiling);
   if (p0 !== null) checkConsistency(p0, doc);
-  return assemble(doc, hashJson(document), p0, p0 === null ? "" : hashJson(options.ceiling ?? null));
+  const ceilingHash = p0 === null ? "" : hashJson(options.ceiling ?? null);
+  return assemble(doc, hashJson(document), p0, ceilingHash, options.keys);
 }
 
-function assemble(doc: PolicyDoc, hash: Hash | "", p0: PolicyDoc | null, ceilingHash: Hash | ""): Policy {
+function assemble(
+  doc: PolicyDoc,
+  hash: Hash | "",
+  p0: PolicyDoc | null,
+  ceilingHash: Hash | "",
+  keys?: KeyBook,
+): Policy {
   const ceremonies = ceremoniesOf(doc);
   const forbids = forbiddenBy(p0);
   const connectors = new Map(
@@ -100,6 +112,7 @@ function assemble(doc: PolicyDoc, hash: Hash | "", p0: PolicyDoc | null, ceiling
     connectors,
     profiles: (doc.profiles ?? []).map((p, i) => profileOf(p, i, toolsets, [...models.keys()])),
     ceremonies,
+    keys: { approver: (id) => keyIn(keys, "approver", id), override: (id) => keyIn(keys, "override", id) },
     netRules: net.rules,
     netVariables: net.variables,
     ceiling: {
@@ -127,6 +140,11 @@ function assemble(doc: PolicyDoc, hash: Hash | "", p0: PolicyDoc | null, ceiling
     ),
     timezone: doc.timezone ?? "UTC",
   };
+}
+
+function keyIn(keys: KeyBook | undefined, role: "approver" | "override", id: KeyId): SignatureCheck | null {
+  const found = keys?.keyFor(role, id);
+  return found === undefined || typeof found === "string" ? null : found;
 }
 
 function refuseTwice(names: readonly string[], path: string, member: string): void {
