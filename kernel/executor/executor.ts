@@ -75,7 +75,13 @@ export interface Entry {
 }
 
 export type Outcome =
-  | { readonly status: "succeeded"; readonly output: JsonValue; readonly usage?: Partial<Usage> }
+  | {
+      readonly status: "succeeded";
+      readonly output: JsonValue;
+      /** What the pinned output schema describes, where it is not the whole output. */
+      readonly checked?: JsonValue;
+      readonly usage?: Partial<Usage>;
+    }
   | {
       readonly status: "failed";
       readonly code: Code;
@@ -515,7 +521,7 @@ function settled(outcome: Outcome, permit: Permit): Known {
       usage,
       begun: outcome.usage !== undefined,
     };
-  const fault = permit.tool?.output?.validate(outcome.output) ?? null;
+  const fault = permit.tool?.output?.validate(outcome.checked ?? outcome.output) ?? null;
   const output = { value: outcome.output };
   if (fault !== null) {
     const detail = `${fault.path}: ${fault.message}`;

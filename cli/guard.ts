@@ -1,0 +1,143 @@
+// `atoll guard`: the guardian on a laptop. It starts, then COMMAND starts with the environment of a governed agent.
+
+import { spawn } from "node:child_process";
+import { readFileSync } from "node:fs";
+import { parseArgs } from "node:util";
+import { DEFAULTS } from "../sidecar/config/config.ts";
+import type { GuardianConfig, Listen } from "../sidecar/config/config.ts";
+import { startAdmin } from "../sidecar/admin/admin.ts";
+import { startGuardian } from "../sidecar/guard/guard.ts";
+import { readBundleFile } from "./bundle/file.ts";
+import { UsageError } from "./io.ts";
+import type { Io } from "./io.ts";
+
+const USAGE = `usage: atoll guard --policy bundle.yaml --trust roots.pem [-- COMMAND…]
+  --ceiling FILE        the P0 bundle above the policy
+  --journal DIR         journal, key and admin socket (.atoll); made when it is not there
+  --credentials DIR     a file for each credential that the policy names
+  --modules DIR         WASM modules, found by their hash
+  --principal ID        serviceAccount:<namespace>/<name> (${DEFAULTS.principal})
+  --port N              API on N, forward proxy on N + 1, health on N + 10 (15080); 0 = any free ports
+  --quiet               no log line for each decision
+Without COMMAND it serves until it is told to stop. Exit code: COMMAND's.`;
+
+export async function guard(argv: readonly string[], io: Io): Promise<number> {
+  const split = argv.indexOf("--");
+  const own = split < 0 ? argv : argv.slice(0, split);
+  const command = split < 0 ? [] : argv.slice(split + 1);
+  const { values } = parseArgs({
+    args: [...own],
+    options: {
+      policy: { type: "string" },
+      trust: { type: "string" },
+      ceiling: { type: "string" },
+      journal: { type: "string" },
+      credentials: { type: "string" },
+      modules: { type: "string" },
+      principal: { type: "string" },
+      port: { type: "string" },
+      quiet: { type: "boolean" },
+      help: { type: "boolean", short: "h" },
+    },
+  });
+  if (values.help === true) {
+    io.stdout.write(`${USAGE}\n`);
+    return 0;
+  }
+  if (values.policy === undefined) throw new UsageError("--policy is missing", USAGE);
+  if (values.trust === undefined) throw new UsageError("--trust is missing", USAGE);
+  if (values.port !== undefined && !/^[0-9]{1,5}$/.test(values.port))
+    throw new UsageError("--port is a number", USAGE);
+  const port = Number(values.port ?? "15080");
+  const at = (offset: number): Listen[] => {
+    const p = port === 0 ? 0 : port + offset;
+    return port === 0
+      ? [{ host: "127.0.0.1", port: p }]
+      : [
+          { host: "127.0.0.1", port: p },
+          { host: "::1", port: p },
+        ];
+  };
+  const bundle = readBundleFile(values.policy);
+  const ceiling = values.ceiling === undefined ? undefined : readBundleFile(values.ceiling);
+  const config: GuardianConfig = {
+    bundle: { manifest: bundle.manifest, content: bundle.content },
+    ...(ceiling === undefined ? {} : { ceiling: { manifest: ceiling.manifest, content: ceiling.content } }),
+    trust: readFileSync(values.trust, "utf8"),
+    folder: values.journal ?? ".atoll",
+    credentials: values.credentials ?? "",
+    modules: values.modules ?? "",
+    api: at(0),
+    proxy: at(1),
+    health: [{ host: "127.0.0.1", port: port === 0 ? 0 : port + 10 }],
+    principal: values.principal ?? DEFAULTS.principal,
+    labels: {},
+    namespaceLabels: {},
+    modelTimeoutMs: DEFAULTS.modelTimeoutMs,
+  };
+  const running = await startGuardian(config, (line) => {
+    if (values.quiet !== true) io.stderr.write(`${line}\n`);
+  });
+  const admin = await startAdmin(running, config.folder);
+  const ready = running.ready();
+  if (!ready.ok) {
+    await running.drain(0);
+    throw new Error(`the guardian is not ready: ${ready.why}`);
+  }
+  const base = `http://127.0.0.1:${running.api[0]?.port ?? 0}`;
+  io.stderr.write(
+    `atoll guard: ${running.active.version} ${running.active.policy.hash}\natoll guard: key ${running.keyId}, journal ${config.folder}\natoll guard: serving ${base}\n`,
+  );
+  const stop = async (): Promise<void> => {
+    await admin.close();
+    await running.drain(10_000);
+  };
+  if (command.length === 0) {
+    await new Promise<void>((resolve) => {
+      process.once("SIGTERM", resolve);
+      process.once("SIGINT", resolve);
+    });
+    await stop();
+    return 0;
+  }
+  const code = await run(command, agentEnvironment(io.env, base, running.proxyPort));
+  await stop();
+  return code;
+}
+
+/** What an unmodified SDK finds. The agent's own credentials do not reach it from us; the placeholder opens nothing. */
+export function agentEnvironment(env: Io["env"], base: string, proxyPort: number): NodeJS.ProcessEnv {
+  const proxy =
+    proxyPort === 0
+      ? {}
+      : { HTTP_PROXY: `http://127.0.0.1:${proxyPort}`, HTTPS_PROXY: `http://127.0.0.1:${proxyPort}` };
+  return {
+    ...env,
+    OPENAI_BASE_URL: `${base}/v1`,
+    OPENAI_API_KEY: "held-by-the-guardian",
+    ANTHROPIC_BASE_URL: base,
+    ANTHROPIC_API_KEY: "held-by-the-guardian",
+    ...proxy,
+    NO_PROXY: "127.0.0.1,localhost,::1",
+    ATOLL_MCP_URL: `${base}/mcp`,
+    ATOLL_SESSION_URL: `${base}/atoll/v1/session`,
+  };
+}
+
+function run(command: readonly string[], env: NodeJS.ProcessEnv): Promise<number> {
+  const [program = "", ...args] = command;
+  return new Promise((resolve, reject) => {
+    const child = spawn(program, args, { stdio: "inherit", env });
+    const pass = (signal: NodeJS.Signals): void => void child.kill(signal);
+    process.on("SIGTERM", pass);
+    process.on("SIGINT", pass);
+    child.once("error", (error) =>
+      reject(new Error(`\`${program}\` could not be started: ${error.message}`)),
+    );
+    child.once("exit", (code, signal) => {
+      process.off("SIGTERM", pass);
+      process.off("SIGINT", pass);
+      resolve(code ?? (signal === null ? 1 : 128 + 15));
+    });
+  });
+}

@@ -1,0 +1,89 @@
+// The guardian's one configuration. Whatever starts a guardian fills this in; contradictions are refused by key.
+
+import { ContractError } from "../../kernel/contracts/contracts.ts";
+import type { JsonObject, JsonValue } from "../../kernel/contracts/contracts.ts";
+
+export interface Listen {
+  readonly host: string;
+  readonly port: number;
+}
+
+/** A bundle's manifest, and its content where that lies beside it. */
+export interface BundleInput {
+  readonly manifest: JsonValue;
+  readonly content?: JsonObject | undefined;
+}
+
+export interface GuardianConfig {
+  /** The P1 bundle. */
+  readonly bundle: BundleInput;
+  /** The P0 bundle above it. */
+  readonly ceiling?: BundleInput;
+  /** Trust roots: PEM blocks with roles. */
+  readonly trust: string;
+  /** Folder of the journal, the guardian's key and the admin socket; nobody else may read it. */
+  readonly folder: string;
+  /** Folder with a file for each credential; "" when the policy names none. */
+  readonly credentials: string;
+  /** Folder with WASM modules, each named by the hex of its hash; "" when there are none. */
+  readonly modules: string;
+  readonly api: readonly Listen[];
+  readonly proxy: readonly Listen[];
+  readonly health: readonly Listen[];
+  /** `serviceAccount:<namespace>/<name>`. */
+  readonly principal: string;
+  readonly podUid?: string;
+  readonly labels: Readonly<Record<string, string>>;
+  readonly namespaceLabels: Readonly<Record<string, string>>;
+  readonly modelTimeoutMs: number;
+}
+
+export const DEFAULTS = {
+  api: [
+    { host: "127.0.0.1", port: 15080 },
+    { host: "::1", port: 15080 },
+  ],
+  proxy: [
+    { host: "127.0.0.1", port: 15081 },
+    { host: "::1", port: 15081 },
+  ],
+  health: [{ host: "127.0.0.1", port: 15090 }],
+  principal: "serviceAccount:local/guard",
+  modelTimeoutMs: 120_000,
+} as const;
+
+const PRINCIPAL = /^serviceAccount:([a-z0-9-]{1,63})\/([a-z0-9.-]{1,253})$/;
+
+/** The caller that this configuration speaks for. */
+export function principalOf(text: string) {
+  const m = PRINCIPAL.exec(text);
+  if (m === null) throw new ContractError("principal", "expected `serviceAccount:<namespace>/<name>`");
+  return {
+    state: "verified",
+    id: text,
+    serviceAccount: m[2] ?? "",
+    namespace: m[1] ?? "",
+    roles: [],
+    tenant: "",
+    delegator: "",
+  } as const;
+}
+
+export function checkConfig(config: GuardianConfig): void {
+  principalOf(config.principal);
+  if (config.folder === "") throw new ContractError("folder", "is needed for the journal and the key");
+  if (config.api.length === 0) throw new ContractError("api", "at least one address is needed");
+  const taken = new Set<string>();
+  for (const [key, list] of [
+    ["api", config.api],
+    ["proxy", config.proxy],
+    ["health", config.health],
+  ] as const)
+    for (const { host, port } of list) {
+      if (port !== 0 && taken.has(`${host}:${port}`))
+        throw new ContractError(key, `${host}:${port} is listed twice`);
+      taken.add(`${host}:${port}`);
+      if (key !== "health" && host !== "127.0.0.1" && host !== "::1")
+        throw new ContractError(key, `\`${host}\` is no loopback address`);
+    }
+}

@@ -1,0 +1,640 @@
+// The way of one governed call through the guardian: facts gathered once, judged by the kernel, recorded, dispatched.
+// Every surface asks here and nowhere else; what comes back says what to tell the client.
+
+import { randomBytes } from "node:crypto";
+import { canonicalize } from "../../kernel/canonicalize/canonicalize.ts";
+import { makeId, targetFrom, timestampOf } from "../../kernel/contracts/contracts.ts";
+import type {
+  Amounts,
+  ApprovalFact,
+  Code,
+  EvidenceFact,
+  Facts,
+  Hash,
+  Journal,
+  JsonObject,
+  JsonValue,
+  Policy,
+  Profile,
+  Receipt,
+  SealedNode,
+  SessionId,
+  Source,
+  Target,
+  Timestamp,
+  ToolCall,
+} from "../../kernel/contracts/contracts.ts";
+import { hashJson, sha256 } from "../../kernel/crypto/crypto.ts";
+import { createExecutor } from "../../kernel/executor/executor.ts";
+import type { Outcome, Reservations, Result, SpendApproval } from "../../kernel/executor/executor.ts";
+import { decide } from "../../kernel/guardian/guardian.ts";
+import type { Verdict } from "../../kernel/guardian/guardian.ts";
+import { permittedReceipt, receiptBody, refusedReceipt } from "../../kernel/receipts/receipts.ts";
+import { CLEAN, scanTexts, textsOf } from "../../kernel/threat/threat.ts";
+import type { Scan } from "../../kernel/threat/threat.ts";
+import type { Refusal, Stamp } from "../surfaces/surfaces.ts";
+import type { Telemetry } from "../telemetry/telemetry.ts";
+import { Sessions } from "./sessions.ts";
+import type { RestoredSession, Session } from "./sessions.ts";
+
+export { Sessions } from "./sessions.ts";
+export type { RestoredSession, Session } from "./sessions.ts";
+
+export type Caller = Facts["principal"];
+
+/** The policy that is in force and where it came from. */
+export interface Active {
+  readonly policy: Policy;
+  readonly version: string;
+  readonly expiresAt: Timestamp | "";
+  readonly document: JsonValue;
+}
+
+/** Budgets as the guardian counts them: what was used, and the reservations of the executor. */
+export interface Spending extends Reservations {
+  used(session: SessionId, nowMs: number): { readonly session: Amounts; readonly daily: Amounts };
+}
+/** Approvals as the guardian keeps them. */
+export interface Approvals {
+  fact(call: ToolCall, facts: Facts, policy: Policy): ApprovalFact;
+  readonly spend: SpendApproval;
+  /** Opens the ceremony for an escalated call, or returns the one that is already open. */
+  open(
+    escalated: Result & { readonly kind: "escalated" },
+    call: ToolCall,
+    policy: Policy,
+  ): Promise<JsonObject | undefined>;
+  /** Resolves when the approval is decided, or after `ms`. */
+  settled(id: string, ms: number, signal: AbortSignal): Promise<boolean>;
+}
+
+export interface GovernOptions {
+  readonly journal: Journal;
+  readonly telemetry: Telemetry;
+  readonly active: () => Active;
+  readonly pod: Facts["pod"] & { readonly uid: string };
+  readonly heartbeatAgeMs: () => Facts["context"]["heartbeatAgeMs"];
+  readonly frozen: () => Facts["freeze"];
+  readonly guardianSession: SessionId;
+  readonly restored: readonly RestoredSession[];
+  readonly spending?: Spending;
+  readonly approvals?: () => Approvals | undefined;
+  readonly now?: () => number;
+}
+
+export interface Ask {
+  readonly target: string;
+  readonly source: Source;
+  readonly args: JsonObject;
+  readonly caller: Caller;
+  /** What was scanned elsewhere; without it the texts of the arguments are. */
+  readonly scan?: Scan;
+  readonly estimate?: Amounts;
+  readonly idempotencyKey?: string;
+  readonly definition?: Facts["definition"];
+  /** Whether the call counts among those under way; one that the agent itself runs does not. */
+  readonly open?: boolean;
+  readonly dispatch: (signal: AbortSignal, stamp: Stamp) => Promise<Outcome>;
+}
+export type Told =
+  | { readonly kind: "done"; readonly output: JsonValue; readonly stamp: Stamp; readonly receipt: Receipt }
+  | {
+      readonly kind: "refused";
+      readonly refusal: Refusal;
+      readonly receipt: Receipt | null;
+      readonly output: JsonValue | null;
+    };
+
+const CALL: Amounts = { calls: 1, tokens: 0, costMicroUsd: 0 };
+const ZERO: Amounts = { calls: 0, tokens: 0, costMicroUsd: 0 };
+
+export class Governor {
+  readonly #o: GovernOptions;
+  readonly #now: () => number;
+  readonly sessions: Sessions;
+  readonly #executor;
+  readonly #intents = new Map<string, Stamp>();
+  #evidence: EvidenceFact[] = [];
+  #underWay = 0;
+  #stopped = false;
+
+  constructor(options: GovernOptions) {
+    this.#o = options;
+    this.#now = options.now ?? Date.now;
+    this.sessions = new Sessions(() => makeId("ses", randomBytes(16)), options.restored);
+    this.#executor = createExecutor({
+      journal: options.journal,
+      clock: {
+        now: this.#now,
+        after: (ms, run) => {
+          const timer = setTimeout(run, Math.min(ms, 2 ** 31 - 1));
+          return () => clearTimeout(timer);
+        },
+      },
+      random: () => randomBytes(16),
+      ...(options.spending === undefined ? {} : { budget: options.spending }),
+      spendApproval: (permit) => this.#o.approvals?.()?.spend(permit),
+      listen: (entry) => this.#heard(entry.node, entry.receipt, entry.verdict),
+    });
+  }
+
+  get active(): Active {
+    return this.#o.active();
+  }
+  get healthy(): boolean {
+    return this.#executor.healthy;
+  }
+  get underWay(): number {
+    return this.#underWay;
+  }
+  get now(): number {
+    return this.#now();
+  }
+  /** No call is taken any more. */
+  stop(): void {
+    this.#stopped = true;
+  }
+  abort(): void {
+    this.#executor.abort();
+  }
+
+  callOf(ask: Pick<Ask, "target" | "source" | "args">): ToolCall {
+    const argsText = canonicalize(ask.args);
+    return {
+      callId: makeId("call", randomBytes(16)),
+      target: safeTarget(ask.target),
+      source: ask.source,
+      args: ask.args,
+      argsText,
+      argsHash: sha256(argsText),
+    };
+  }
+
+  /** Judges one call and carries it out. Never rejects. */
+  async ask(ask: Ask): Promise<Told> {
+    if (this.#stopped) return this.#overloaded("the guardian is stopping");
+    const { policy } = this.active;
+    const counted = ask.open !== true;
+    if (counted && this.#underWay >= policy.concurrentCalls * 4)
+      return this.#overloaded(`${this.#underWay} calls are under way`);
+    const call = this.callOf(ask);
+    const scan = ask.scan ?? scanTexts(textsOf(ask.args));
+    this.#argsOf.set(call.callId, ask.args);
+    if (counted) this.#underWay++;
+    let begun = false;
+    try {
+      const result = await this.#executor.run({
+        call,
+        policy: () => this.active.policy,
+        gather: () => this.#facts(ask, call, scan),
+        dispatch: async (_permit, signal) => {
+          const stamp = this.#intents.get(call.callId);
+          if (stamp === undefined) throw new Error("the intent was not heard");
+          begun = true;
+          return await ask.dispatch(signal, stamp);
+        },
+      });
+      const session = this.#sessionOf(ask.caller);
+      if (begun) session.calls++;
+      return await this.#told(result, call, begun);
+    } finally {
+      if (counted) this.#underWay--;
+      this.#intents.delete(call.callId);
+      this.#argsOf.delete(call.callId);
+    }
+  }
+
+  /**
+   * Judges a call that will be made, and judged again, elsewhere: without budget and approval, recorded as an
+   * ATTESTATION.
+   */
+  async attest(ask: Omit<Ask, "dispatch">): Promise<Told> {
+    const call = this.callOf(ask);
+    const scan = ask.scan ?? scanTexts(textsOf(ask.args));
+    const { policy } = this.active;
+    const gathered = this.#facts({ ...ask, estimate: ZERO }, call, scan);
+    const facts: Facts = {
+      ...gathered,
+      budget: { ...gathered.budget, session: ZERO, daily: ZERO, estimate: ZERO },
+      rate: { toolLastMinute: 0, sessionLastSecond: 0 },
+    };
+    const verdict = decide(call, policy, facts);
+    const passed = verdict.verdict !== "DENY";
+    const judged = this.#judged(call, facts, verdict);
+    const receipt = passed
+      ? permittedReceipt(judged, { effectId: "", expiresAt: timestampOf(this.#now() + policy.lifetimeMs) })
+      : refusedReceipt(judged, "DENY", verdict.code);
+    const node = await this.#record(receipt, facts.session.id, call, facts);
+    if (node === null) return this.#refused("JOURNAL_UNAVAILABLE", "the record could not be made durable");
+    this.#heard(node, receipt, verdict);
+    const stamp = stampOf(receipt, node);
+    if (passed) return { kind: "done", output: null, stamp, receipt };
+    return {
+      kind: "refused",
+      refusal: { code: verdict.code, detail: verdict.detail, stamp, begun: false },
+      receipt,
+      output: null,
+    };
+  }
+
+  /** Records a refusal that no gate has made: bytes that are no call. */
+  async refuse(code: Code, detail: string, source: Source, caller: Caller, target: string): Promise<Told> {
+    const call = this.callOf({ target, source, args: {} });
+    const facts = this.#facts({ caller, estimate: ZERO }, call, CLEAN);
+    const verdict: Verdict = {
+      gates: [],
+      ruleId: "",
+      effect: "",
+      shadows: [],
+      profile: null,
+      verdict: "DENY",
+      code,
+      detail,
+    };
+    const receipt = refusedReceipt(this.#judged(call, facts, verdict), "DENY", code);
+    const node = await this.#record(receipt, facts.session.id, call, facts);
+    if (node === null) return this.#refused("JOURNAL_UNAVAILABLE", "the record could not be made durable");
+    this.#heard(node, receipt, verdict);
+    return {
+      kind: "refused",
+      refusal: { code, detail, stamp: stampOf(receipt, node), begun: false },
+      receipt,
+      output: null,
+    };
+  }
+
+  /** The start-up test: an undeclared tool, judged by the live policy and recorded in the guardian's own session. */
+  async selfTest(caller: Caller & { readonly state: "verified" }): Promise<Told> {
+    return await this.attest({ target: "tool:atoll/undeclared", source: "rest", args: {}, caller });
+  }
+
+  /** Whether the principal's profile lists a target at all. */
+  offers(caller: Caller, target: string): boolean {
+    const { policy } = this.active;
+    if (caller.state !== "verified") return false;
+    const profile = profileOf(policy, caller, this.#o.pod.namespaceLabels);
+    return profile !== undefined && (profile.tools.has(target) || profile.models.has(target));
+  }
+
+  /** What is known of the upstream's present definition of a tool. */
+  definitionOf(target: string): Facts["definition"] {
+    const hash = this.#definitions.get(target);
+    return hash === undefined ? { state: "unobserved" } : { state: "observed", hash };
+  }
+  observed(target: string, hash: Hash): void {
+    this.#definitions.set(target, hash);
+  }
+  readonly #definitions = new Map<string, Hash>();
+
+  /** How long an answer is held for a ceremony that asks for it. */
+  waitMs(target: string, approval: JsonObject): number {
+    const { policy } = this.active;
+    const name = approval["ceremony"];
+    const ceremony = typeof name === "string" ? policy.ceremonies.get(name) : undefined;
+    return (
+      (ceremony?.waitSeconds ??
+        policy.tools.get(target)?.rules.find((r) => r.ceremony !== null)?.ceremony?.waitSeconds ??
+        0) * 1000
+    );
+  }
+  async settled(approvalId: string, ms: number, signal: AbortSignal): Promise<boolean> {
+    return (await this.#o.approvals?.()?.settled(approvalId, ms, signal)) ?? false;
+  }
+
+  /** What an agent may know of its own session. */
+  describe(caller: Caller & { readonly state: "verified" }): JsonObject {
+    const { policy } = this.active;
+    const session = this.#sessionOf(caller);
+    const profile = profileOf(policy, caller, this.#o.pod.namespaceLabels);
+    const used = this.#o.spending?.used(session.id, this.#now()) ?? { session: ZERO, daily: ZERO };
+    const left = (limits: Amounts | undefined, spent: Amounts): JsonObject =>
+      Object.fromEntries(
+        (["calls", "tokens", "costMicroUsd"] as const)
+          .filter((f) => limits !== undefined && limits[f] >= 0)
+          .map((f) => [f, Math.max(0, (limits?.[f] ?? 0) - spent[f])]),
+      );
+    return {
+      id: session.id,
+      principal: session.principal,
+      opened_at: timestampOf(session.openedAtMs),
+      profile: profile?.index ?? null,
+      tools: profile === undefined ? [] : [...profile.tools].sort(),
+      models: profile === undefined ? [] : [...profile.models].sort(),
+      budget_left: {
+        session: left(profile?.budgets.session, used.session),
+        daily: left(profile?.budgets.daily, used.daily),
+      },
+      tainted: session.tainted,
+      frozen: this.#o.frozen().state === "frozen",
+      policy_hash: policy.hash,
+    };
+  }
+
+  taint(caller: Caller): void {
+    this.#sessionOf(caller).tainted = true;
+  }
+
+  sessionOf(caller: Caller): Session {
+    return this.#sessionOf(caller);
+  }
+
+  #sessionOf(caller: Caller): Session {
+    const now = this.#now();
+    if (caller.state === "refused")
+      return { id: this.#o.guardianSession, principal: "", openedAtMs: now, calls: 0, tainted: false };
+    return this.sessions.of(caller.id, now);
+  }
+
+  /** Everything the gates need, read in one synchronous turn. */
+  #facts(ask: Pick<Ask, "caller"> & Partial<Ask>, call: ToolCall, scan: Scan): Facts {
+    const now = this.#now();
+    const { policy, expiresAt } = this.active;
+    const session = this.#sessionOf(ask.caller);
+    const tool = policy.tools.get(call.target);
+    const perMinute = this.sessions.rate(`${session.id} ${call.target}`, 60_000);
+    const perSecond = this.sessions.rate(session.id, 1_000);
+    const used = this.#o.spending?.used(session.id, now) ?? { session: ZERO, daily: ZERO };
+    const connectorName = tool?.connector ?? modelConnector(call.target);
+    const url = urlOf(policy.connectors.get(connectorName)?.url ?? "");
+    const base: Facts = {
+      type: "atoll.dev/facts/v1",
+      now: timestampOf(now),
+      freeze: this.#o.frozen(),
+      context: {
+        podUid: this.#o.pod.uid,
+        guardianPodUid: this.#o.pod.uid,
+        policyHash: policy.hash,
+        heartbeatAgeMs: this.#o.heartbeatAgeMs(),
+        policyExpiresAt: expiresAt,
+        tls: url === undefined || url.protocol === "https:",
+        concurrent: Math.max(0, this.#underWay - 1),
+      },
+      session: {
+        id: session.id,
+        principal: session.principal,
+        openedAt: timestampOf(session.openedAtMs),
+        calls: session.calls,
+        tainted: session.tainted,
+      },
+      principal: ask.caller,
+      pod: {
+        namespace: this.#o.pod.namespace,
+        labels: this.#o.pod.labels,
+        namespaceLabels: this.#o.pod.namespaceLabels,
+      },
+      destination: destinationOf(call.target, url),
+      scan,
+      definition: ask.definition ?? { state: "unobserved" },
+      rate: { toolLastMinute: perMinute.count(now), sessionLastSecond: perSecond.count(now) },
+      budget: {
+        session: used.session,
+        daily: used.daily,
+        estimate: ask.estimate ?? CALL,
+        leased: "own",
+      },
+      evidence: this.#evidence,
+      approval: { state: "none" },
+      idempotencyKey: ask.idempotencyKey ?? "",
+    };
+    perSecond.add(now);
+    perMinute.add(now);
+    const approvals = this.#o.approvals?.();
+    return approvals === undefined ? base : { ...base, approval: approvals.fact(call, base, policy) };
+  }
+
+  #judged(call: ToolCall, facts: Facts, verdict: Verdict) {
+    const { policy } = this.active;
+    const p = facts.principal;
+    return {
+      receiptId: makeId("rcp", randomBytes(16)),
+      decisionId: makeId("dec", randomBytes(16)),
+      callId: call.callId,
+      principal: p.state === "verified" ? p.id : "",
+      delegator: p.state === "verified" ? p.delegator : "",
+      tool: call.target,
+      effectClass: verdict.effect,
+      source: call.source,
+      ruleId: verdict.ruleId,
+      argsHash: call.argsHash,
+      policyHash: policy.hash,
+      ceilingHash: verdict.gates.includes("ceiling") ? policy.ceilingHash : ("" as const),
+      overlays: [],
+      gatesRan: verdict.gates,
+      factsHash: hashJson(plain(facts)),
+    };
+  }
+
+  async #record(
+    receipt: Receipt,
+    session: SessionId,
+    call: ToolCall,
+    facts: Facts,
+  ): Promise<SealedNode | null> {
+    try {
+      const { nodes, durable } = this.#o.journal.append(
+        [
+          {
+            kind: "ATTESTATION",
+            session_id: session,
+            parents: [],
+            issued_at: timestampOf(this.#now()),
+            body: receiptBody(receipt),
+          },
+        ],
+        [
+          { hash: call.argsHash, redacted: false, value: call.args },
+          { hash: hashJson(plain(facts)), redacted: false, value: plain(facts) },
+        ],
+      );
+      await durable;
+      return nodes[0] ?? null;
+    } catch {
+      return null;
+    }
+  }
+
+  #heard(node: SealedNode, receipt: Receipt, verdict: Verdict): void {
+    if (node.node.kind === "INTENT") this.#intents.set(receipt.call_id, stampOf(receipt, node));
+    if (node.node.kind === "EFFECT") this.#remember(node, receipt);
+    else
+      this.#o.telemetry.decided(
+        {
+          verdict: receipt.verdict,
+          reason: receipt.reason_code,
+          source: receipt.source,
+          target: receipt.tool,
+          principal: receipt.principal,
+          session: node.node.session_id,
+          receipt: receipt.receipt_id,
+          lamport: node.node.lamport,
+          ruleId: verdict.ruleId,
+          at: node.node.issued_at,
+        },
+        0,
+      );
+  }
+
+  /** What a later requirement may look at; the agent's own word about itself is not among it. */
+  #remember(node: SealedNode, receipt: Receipt): void {
+    if (receipt.tool === "" || !receipt.tool.startsWith("tool:") || receipt.tool.startsWith("tool:agent/"))
+      return;
+    const policy = this.active.policy;
+    if (!requiresReceipts(policy)) return;
+    const fact: EvidenceFact = {
+      kind: "receipt",
+      node: node.hash,
+      tool: receipt.tool,
+      status: receipt.status,
+      at: node.node.issued_at,
+      source: receipt.source,
+      args: this.#argsOf.get(receipt.call_id) ?? {},
+    };
+    this.#evidence = [...this.#evidence.slice(-255), fact];
+  }
+  readonly #argsOf = new Map<string, JsonObject>();
+
+  async #told(result: Result, call: ToolCall, begun: boolean): Promise<Told> {
+    const intent = this.#intents.get(call.callId);
+    switch (result.kind) {
+      case "done":
+        return {
+          kind: "done",
+          output: result.output,
+          stamp: intent ?? stampOf(result.receipt, result.node),
+          receipt: result.receipt,
+        };
+      case "failed": {
+        const stamp =
+          intent ??
+          (result.receipt !== null && result.node !== null
+            ? stampOf(result.receipt, result.node)
+            : undefined);
+        return {
+          kind: "refused",
+          refusal: {
+            code: result.code,
+            detail: result.detail,
+            stamp: stamp === undefined ? undefined : { ...stamp, reason: result.code },
+            begun: begun || result.node !== null,
+          },
+          receipt: result.receipt,
+          output: null,
+        };
+      }
+      case "denied": {
+        const stamp =
+          result.receipt !== null && result.node !== null ? stampOf(result.receipt, result.node) : undefined;
+        const wait =
+          result.code === "RATE_LIMIT_EXCEEDED"
+            ? { retryAfter: result.detail.includes("minute") ? 60 : 1 }
+            : {};
+        return {
+          kind: "refused",
+          refusal: { code: result.code, detail: result.detail, stamp, begun: false, ...wait },
+          receipt: result.receipt,
+          output: null,
+        };
+      }
+      case "escalated": {
+        const approval = await this.#o.approvals?.()?.open(result, call, this.active.policy);
+        return {
+          kind: "refused",
+          refusal: {
+            code: result.code,
+            detail: result.verdict.detail,
+            stamp: stampOf(result.receipt, result.node),
+            begun: false,
+            ...(approval === undefined ? {} : { approval }),
+          },
+          receipt: result.receipt,
+          output: null,
+        };
+      }
+    }
+  }
+
+  #overloaded(detail: string): Told {
+    return {
+      kind: "refused",
+      refusal: { code: "OVERLOADED", detail, stamp: undefined, begun: false, retryAfter: 1 },
+      receipt: null,
+      output: null,
+    };
+  }
+  #refused(code: Code, detail: string): Told {
+    return {
+      kind: "refused",
+      refusal: { code, detail, stamp: undefined, begun: false },
+      receipt: null,
+      output: null,
+    };
+  }
+}
+
+export const stampOf = (receipt: Receipt, node: SealedNode): Stamp => ({
+  receiptId: receipt.receipt_id,
+  verdict: receipt.verdict,
+  reason: receipt.reason_code,
+  policyHash: receipt.policy_hash,
+  lamport: node.node.lamport,
+});
+
+function plain(facts: Facts): JsonValue {
+  const value: JsonValue = { ...facts };
+  return value;
+}
+
+function requiresReceipts(policy: Policy): boolean {
+  for (const tool of policy.tools.values()) if (tool.rules.some((r) => r.requires !== null)) return true;
+  return false;
+}
+
+/** A name that is none is still judged, so that its refusal leaves a receipt. */
+function safeTarget(text: string): Target {
+  const cleaned = text.replace(/[^A-Za-z0-9._/%:-]/g, (c) =>
+    [...new TextEncoder().encode(c)].map((b) => `%${b.toString(16).toUpperCase().padStart(2, "0")}`).join(""),
+  );
+  try {
+    return targetFrom(cleaned, "target");
+  } catch {
+    return targetFrom("tool:unknown/unnamed", "target");
+  }
+}
+
+/** The first profile that fits a principal, as the kernel's own gate chooses it. */
+export function profileOf(
+  policy: Policy,
+  caller: Caller & { readonly state: "verified" },
+  namespaceLabels: Readonly<Record<string, string>>,
+): Profile | undefined {
+  return policy.profiles.find((p) => {
+    if (p.serviceAccount !== "" && p.serviceAccount !== caller.serviceAccount)
+      if (p.serviceAccount !== `${caller.namespace}/${caller.serviceAccount}`) return false;
+    if (p.principal !== "" && !p.matchesPrincipal(caller.id)) return false;
+    if (p.role !== "" && !caller.roles.includes(p.role)) return false;
+    return Object.entries(p.namespaceLabels).every(
+      ([k, v]) => Object.hasOwn(namespaceLabels, k) && namespaceLabels[k] === v,
+    );
+  });
+}
+
+const modelConnector = (target: string): string =>
+  target.startsWith("model:") ? (target.slice("model:".length).split("/", 1)[0] ?? "") : "";
+
+function urlOf(text: string): URL | undefined {
+  if (text === "") return undefined;
+  try {
+    return new URL(text);
+  } catch {
+    return undefined;
+  }
+}
+
+const NET = /^net:(.+):(\d{1,5})$/;
+function destinationOf(target: string, url: URL | undefined): Facts["destination"] {
+  const net = NET.exec(target);
+  if (net !== null) return { state: "known", host: net[1] ?? "", port: Number(net[2]) };
+  if (url === undefined) return { state: "none" };
+  const port = url.port === "" ? (url.protocol === "https:" ? 443 : 80) : Number(url.port);
+  return { state: "known", host: url.hostname.replace(/^\[(.*)\]$/, "$1"), port };
+}

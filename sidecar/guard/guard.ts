@@ -1,0 +1,286 @@
+// The guardian as a running process: key, journal, policy, surfaces, health; put together here and nowhere else.
+
+import { chmodSync, existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { generateKeyPairSync, randomBytes } from "node:crypto";
+import type { Server } from "node:http";
+import { readFile, readdir } from "node:fs/promises";
+import { join } from "node:path";
+import type { FastifyRequest } from "fastify";
+import { createBudget } from "../../kernel/budget/budget.ts";
+import { ContractError, timestampOf } from "../../kernel/contracts/contracts.ts";
+import type { JsonObject, Receipt, SessionId } from "../../kernel/contracts/contracts.ts";
+import { signerFromPem } from "../../kernel/crypto/crypto.ts";
+import { compilePolicy } from "../../kernel/policy/policy.ts";
+import { verifyBundle } from "../../kernel/policy/bundle.ts";
+import { receiptBody } from "../../kernel/receipts/receipts.ts";
+import { artifactStore, createSandbox, directory } from "../../kernel/runtime/sandbox/sandbox.ts";
+import type { Sandbox } from "../../kernel/runtime/sandbox/sandbox.ts";
+import { parseTrustRoots } from "../../kernel/trust/trust.ts";
+import type { TrustRoots } from "../../kernel/trust/trust.ts";
+import { checkConfig, principalOf } from "../config/config.ts";
+import type { BundleInput, GuardianConfig, Listen } from "../config/config.ts";
+import { createUpstreams } from "../dispatch/dispatch.ts";
+import { createFederation } from "../federation/federation.ts";
+import { Governor } from "../govern/govern.ts";
+import type { Active } from "../govern/govern.ts";
+import { Outcomes } from "../govern/outcomes.ts";
+import { openJournal } from "../journal/journal.ts";
+import type { OpenJournal } from "../journal/journal.ts";
+
+import { buildApp, serverOf } from "../surfaces/surfaces.ts";
+import type { Surface } from "../surfaces/surfaces.ts";
+import { createTelemetry } from "../telemetry/telemetry.ts";
+import type { Telemetry } from "../telemetry/telemetry.ts";
+import { Freezer } from "./freeze.ts";
+import { restore } from "./restore.ts";
+import { wasmRunner } from "./wasm.ts";
+
+export interface Running {
+  readonly governor: Governor;
+  readonly journal: OpenJournal;
+  readonly freezer: Freezer;
+  readonly telemetry: Telemetry;
+  readonly roots: TrustRoots;
+  readonly active: Active;
+  readonly surface: Surface;
+  /** Where the API listens, in the order of the configuration. */
+  readonly api: readonly { readonly host: string; readonly port: number }[];
+  /** 0 while there is no forward proxy. */
+  readonly proxyPort: number;
+  readonly keyId: string;
+  ready(): { readonly ok: boolean; readonly why: string };
+  /** Takes no more calls, waits for those under way, writes a checkpoint, closes. */
+  drain(graceMs: number): Promise<void>;
+}
+
+/** The guardian's own key, made when there is none. Its owner can sign as this guardian. */
+export function ownKey(folder: string): string {
+  mkdirSync(folder, { recursive: true, mode: 0o700 });
+  const file = join(folder, "guardian.key");
+  if (!existsSync(file)) {
+    const { privateKey, publicKey } = generateKeyPairSync("ed25519");
+    writeFileSync(file, privateKey.export({ type: "pkcs8", format: "pem" }), { mode: 0o400, flag: "wx" });
+    writeFileSync(join(folder, "guardian.pub"), publicKey.export({ type: "spki", format: "pem" }));
+  }
+  chmodSync(file, 0o400);
+  return readFileSync(file, "utf8");
+}
+
+/** The verified and compiled policy of a configuration; throws a sentence about what is wrong with it. */
+export function activate(
+  config: Pick<GuardianConfig, "bundle" | "ceiling">,
+  roots: TrustRoots,
+  nowMs: number,
+): Active {
+  const now = timestampOf(nowMs);
+  const check = (input: BundleInput, what: string) => {
+    const verdict = verifyBundle(input.manifest, roots, {
+      now,
+      requireSignature: true,
+      ...(input.content === undefined ? {} : { content: input.content }),
+    });
+    if (!verdict.ok) throw new ContractError(what, `${verdict.code}: ${verdict.reason}`);
+    return verdict;
+  };
+  const p1 = check(config.bundle, "bundle");
+  if (p1.signed.layer !== "P1") throw new ContractError("bundle", "a P1 bundle is expected");
+  const p0 = config.ceiling === undefined ? undefined : check(config.ceiling, "ceiling");
+  if (p0 !== undefined && p0.signed.layer !== "P0")
+    throw new ContractError("ceiling", "a P0 bundle is expected");
+  return {
+    policy: compilePolicy(p1.content, p0 === undefined ? {} : { ceiling: p0.content }),
+    version: `${p1.signed.bundleId}@${p1.signed.version}`,
+    expiresAt: p1.signed.expiresAt,
+    document: p1.content,
+  };
+}
+
+export async function startGuardian(config: GuardianConfig, log: (line: string) => void): Promise<Running> {
+  checkConfig(config);
+  const roots = parseTrustRoots(config.trust);
+  const signer = signerFromPem(ownKey(config.folder));
+  const role = roots.roleOf(signer.keyId);
+  if (role !== undefined && role !== "guardian")
+    throw new ContractError("trust", `the guardian's own key is listed as ${role}; a key has one role`);
+  const active = activate(config, roots, Date.now());
+  const telemetry = createTelemetry(log);
+  telemetry.policy(active.policy.hash, active.version);
+  const me = principalOf(config.principal);
+
+  const journal = await openJournal({
+    dir: config.folder,
+    signer,
+    ...(config.podUid === undefined ? {} : { podUid: config.podUid }),
+    clock: Date.now,
+    random: (n) => randomBytes(n),
+    landed: (l) => {
+      telemetry.journalSync(l.milliseconds / 1000, l.records);
+      for (const sealed of l.nodes) index.add(sealed.node.body, sealed.node.session_id);
+    },
+  });
+  const budget = createBudget({ timezone: () => active.policy.timezone });
+  const before = restore(journal.entries(), budget, journal.ownSession, Date.now());
+  const index = new ReceiptIndex();
+  for (const r of before.receipts) index.put(r.receipt, r.session);
+  if (before.unknown.length > 0) await journal.append(before.unknown, []).durable;
+
+  const freezer = new Freezer({
+    journal,
+    session: journal.ownSession,
+    signer,
+    roots,
+    state: before.freeze,
+    telemetry,
+  });
+  const governor = new Governor({
+    journal,
+    telemetry,
+    active: () => active,
+    pod: {
+      uid: journal.podUid,
+      namespace: me.namespace,
+      labels: config.labels,
+      namespaceLabels: config.namespaceLabels,
+    },
+    heartbeatAgeMs: () => "unbound",
+    frozen: () => freezer.state,
+    guardianSession: journal.ownSession,
+    restored: before.sessions,
+    spending: budget,
+  });
+  freezer.onFreeze = () => governor.abort();
+
+  const upstreams = createUpstreams({ credentials: config.credentials });
+  const sandbox = lazySandbox(config.modules);
+  const surface: Surface = {
+    governor,
+    outcomes: new Outcomes(),
+    upstreams,
+    telemetry,
+    federation: createFederation(upstreams),
+    modelTimeoutMs: config.modelTimeoutMs,
+    callerOf: () => me,
+    traceHeaders: traceOf,
+    runWasm: wasmRunner(() => sandbox.get()),
+    receipt: (id, session) => index.get(id, session),
+    approval: () => undefined,
+  };
+  const app = buildApp(surface);
+  await app.ready();
+  const servers: Server[] = [];
+  const api: { host: string; port: number }[] = [];
+  for (const at of config.api) {
+    const server = serverOf(app);
+    servers.push(server);
+    const port = await listen(server, at).catch((error: unknown) => {
+      // A machine without IPv6 has no ::1; the IPv4 address alone serves it.
+      if (
+        at.host === "::1" &&
+        error instanceof Error &&
+        "code" in error &&
+        (error.code === "EADDRNOTAVAIL" || error.code === "EAFNOSUPPORT")
+      )
+        return 0;
+      throw error;
+    });
+    if (port !== 0) api.push({ host: at.host, port });
+  }
+  const selfTest = await proveDenial(governor, me);
+
+  return {
+    governor,
+    journal,
+    freezer,
+    telemetry,
+    roots,
+    active,
+    surface,
+    api,
+    proxyPort: 0,
+    keyId: signer.keyId,
+    ready() {
+      if (!selfTest) return { ok: false, why: "the self-test did not deny an undeclared tool" };
+      if (!governor.healthy) return { ok: false, why: "an outcome could not be recorded" };
+      const state = journal.state();
+      return state.state === "open"
+        ? { ok: true, why: "" }
+        : { ok: false, why: `the journal is ${state.state}` };
+    },
+    async drain(graceMs) {
+      governor.stop();
+      const until = Date.now() + graceMs;
+      while (governor.underWay > 0 && Date.now() < until) await new Promise((r) => setTimeout(r, 20));
+      governor.abort();
+      await Promise.all(
+        servers.map(
+          (s) =>
+            new Promise<void>((resolve) => {
+              s.close(() => resolve());
+              s.closeAllConnections();
+            }),
+        ),
+      );
+      await app.close();
+      await upstreams.close();
+      await sandbox.close();
+      await journal.close();
+    },
+  };
+}
+
+/** The live policy must deny a tool that nobody declared, through the whole way of a call. */
+async function proveDenial(governor: Governor, me: ReturnType<typeof principalOf>): Promise<boolean> {
+  const told = await governor.selfTest(me);
+  return told.kind === "refused" && told.refusal.code !== "JOURNAL_UNAVAILABLE";
+}
+
+function listen(server: Server, at: Listen): Promise<number> {
+  return new Promise((resolve, reject) => {
+    server.once("error", reject);
+    server.listen({ host: at.host, port: at.port, ipv6Only: at.host.includes(":") }, () => {
+      server.off("error", reject);
+      const address = server.address();
+      resolve(typeof address === "object" && address !== null ? address.port : at.port);
+    });
+  });
+}
+
+class ReceiptIndex {
+  readonly #byId = new Map<string, { readonly session: string; readonly body: JsonObject }>();
+  add(body: JsonObject, session: SessionId): void {
+    const id = body["receipt_id"];
+    if (typeof id !== "string") return;
+    this.#byId.set(id, { session, body });
+    if (this.#byId.size > 20_000)
+      for (const k of [...this.#byId.keys()].slice(0, 5_000)) this.#byId.delete(k);
+  }
+  put(receipt: Receipt, session: SessionId): void {
+    this.add(receiptBody(receipt), session);
+  }
+  get(id: string, session: string): JsonObject | undefined {
+    const found = this.#byId.get(id);
+    return found?.session === session ? found.body : undefined;
+  }
+}
+
+function traceOf(request: FastifyRequest): Record<string, string> {
+  const out: Record<string, string> = {};
+  for (const name of ["traceparent", "tracestate"]) {
+    const v = request.headers[name];
+    if (typeof v === "string" && /^[\x20-\x7e]{1,512}$/.test(v)) out[name] = v;
+  }
+  return out;
+}
+
+function lazySandbox(modules: string): { get(): Sandbox; close(): Promise<void> } {
+  let sandbox: Sandbox | undefined;
+  const files = {
+    read: (path: string) => readFile(path).catch(() => undefined),
+    list: (folder: string) => readdir(folder).catch(() => []),
+  };
+  const store = modules === "" ? undefined : artifactStore(files, directory(modules));
+  return {
+    get: () => (sandbox ??= createSandbox(store === undefined ? {} : { fetch: (hash) => store.fetch(hash) })),
+    close: async () => await sandbox?.close(),
+  };
+}

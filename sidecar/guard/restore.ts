@@ -1,0 +1,131 @@
+// What a restart knows from the journal: sessions, budgets, calls that were under way, the freeze, receipts by id.
+
+import { randomBytes } from "node:crypto";
+import { epochOf, makeId, timestampOf } from "../../kernel/contracts/contracts.ts";
+import type {
+  Facts,
+  JsonObject,
+  NodeDraft,
+  Receipt,
+  SealedNode,
+  SessionId,
+} from "../../kernel/contracts/contracts.ts";
+import type { Budget } from "../../kernel/budget/budget.ts";
+import { EMPTY_USAGE, outcomeReceipt, parseReceipt, receiptBody } from "../../kernel/receipts/receipts.ts";
+import type { RestoredSession } from "../govern/govern.ts";
+import type { Entry } from "../journal/journal.ts";
+
+export interface Restored {
+  readonly sessions: readonly RestoredSession[];
+  /** Calls that were begun and have no outcome: closed as UNKNOWN, never carried out again. */
+  readonly unknown: readonly NodeDraft[];
+  readonly freeze: Facts["freeze"];
+  readonly receipts: readonly {
+    readonly receipt: Receipt;
+    readonly session: SessionId;
+    readonly lamport: number;
+  }[];
+}
+
+const isReceipt = (body: JsonObject): boolean => body["type"] === "atoll.dev/receipt/v1";
+
+export function restore(
+  entries: Iterable<Entry>,
+  budget: Budget,
+  ownSession: SessionId,
+  nowMs: number,
+): Restored {
+  const sessions = new Map<
+    SessionId,
+    { principal: string; openedAtMs: number; calls: number; tainted: boolean }
+  >();
+  const open = new Map<string, { readonly sealed: SealedNode; readonly receipt: Receipt }>();
+  const receipts: Restored["receipts"][number][] = [];
+  const tainted = new Map<string, boolean>();
+  let freeze: Facts["freeze"] = { state: "clear" };
+  for (const entry of entries) {
+    if (entry.kind === "input") {
+      // The facts of a call say whether its session had read untrusted content by then.
+      const facts = entry.input.value;
+      if (
+        typeof facts === "object" &&
+        facts !== null &&
+        "type" in facts &&
+        facts["type"] === "atoll.dev/facts/v1"
+      ) {
+        const session = facts["session"];
+        if (
+          typeof session === "object" &&
+          session !== null &&
+          "id" in session &&
+          typeof session["id"] === "string" &&
+          "tainted" in session
+        )
+          tainted.set(session["id"], session["tainted"] === true);
+      }
+      continue;
+    }
+    const { node, hash } = entry.sealed;
+    budget.restore(node);
+    freeze = freezeAfter(freeze, node.kind, node.body, hash);
+    if (!isReceipt(node.body)) continue;
+    const receipt = parseReceipt(node.body);
+    receipts.push({ receipt, session: node.session_id, lamport: node.lamport });
+    if (receipts.length > 20_000) receipts.splice(0, 10_000);
+    if (node.kind === "INTENT") open.set(receipt.effect_id, { sealed: entry.sealed, receipt });
+    if (node.kind === "EFFECT") open.delete(receipt.effect_id);
+    if (node.session_id === ownSession || receipt.principal === "") continue;
+    let session = sessions.get(node.session_id);
+    if (session === undefined)
+      sessions.set(
+        node.session_id,
+        (session = {
+          principal: receipt.principal,
+          openedAtMs: epochOf(node.issued_at),
+          calls: 0,
+          tainted: false,
+        }),
+      );
+    if (node.kind === "INTENT") session.calls++;
+    // A result of untrusted content may have come after the last facts; the careful reading is that it did.
+    if (node.kind === "EFFECT" && receipt.status === "SUCCEEDED" && receipt.tool.startsWith("tool:"))
+      session.tainted = true;
+  }
+  const now = timestampOf(nowMs);
+  const unknown = [...open.values()].map(
+    ({ sealed, receipt }): NodeDraft => ({
+      kind: "EFFECT",
+      session_id: sealed.node.session_id,
+      parents: [sealed.hash],
+      issued_at: now,
+      body: receiptBody(
+        outcomeReceipt(receipt, {
+          receiptId: makeId("rcp", randomBytes(16)),
+          status: "UNKNOWN",
+          code: "ERR_OUTCOME_UNKNOWN",
+          outputHash: "",
+          usage: { ...EMPTY_USAGE, calls: 1 },
+        }),
+      ),
+    }),
+  );
+  return {
+    sessions: [...sessions].map(([id, s]) => ({ id, ...s, tainted: s.tainted || tainted.get(id) === true })),
+    unknown,
+    freeze,
+    receipts,
+  };
+}
+
+export function freezeAfter(
+  before: Facts["freeze"],
+  kind: string,
+  body: JsonObject,
+  hash: SealedNode["hash"],
+): Facts["freeze"] {
+  if (kind !== "TRUST_EVENT") return before;
+  const reason = body["reason"];
+  if (body["event"] === "FREEZE")
+    return { state: "frozen", node: hash, reason: typeof reason === "string" ? reason : "" };
+  return body["event"] === "UNFREEZE" ? { state: "clear" } : before;
+}
