@@ -27,6 +27,7 @@ export const COMMANDS: Readonly<Record<string, Entry>> = {
   verify: {
     summary: "check an evidence pack or a journal with keys of one's own",
     load: async () => (await import("./verify.ts")).verify,
+  },
   guard: {
     summary: "govern a command on this machine: guardian and agent in one go",
     load: async () => (await import("./guard.ts")).guard,
