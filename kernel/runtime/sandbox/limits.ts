@@ -51,6 +51,7 @@ export const MOST: RunLimits = {
   stackUnits: 2 * 1024 * 1024,
 };
 
-/** From here a worker's real stack is sized: no frame shape may reach it before its logical limit. */
-export const REAL_STACK_MIB = 64;
+/** The real stack of a thread (reserved, not occupied): no frame shape may use it up before its logical limit.
+ * Most logical units × 16 are 32 MiB; 500 inlined values in each of at most 32,768 frames are 128 MiB. */
+export const REAL_STACK_MIB = 256;
 export const COMPILE_MS = 5_000;
