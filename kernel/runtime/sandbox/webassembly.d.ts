@@ -20,6 +20,7 @@ declare namespace WebAssembly {
     readonly buffer: ArrayBuffer;
   }
   class Global {
+    constructor(type: { value: string; mutable: boolean }, value: number | bigint);
     value: number | bigint;
   }
   class RuntimeError extends Error {}
