@@ -18,10 +18,9 @@ export const HEALTH_PORT = 15090;
 
 /** Where the image has its programs. `nft` carries the file capability, so it has to be the entrypoint itself. */
 export const LOCK_COMMAND: readonly string[] = ["/usr/sbin/nft", "-f", "/etc/atoll/lock.nft"];
-const NODE: readonly string[] = ["/usr/bin/node", "/opt/atoll/sidecar.js"];
-export const GUARDIAN_COMMAND: readonly string[] = [...NODE, "guardian"];
-export const GATE_COMMAND: readonly string[] = [...NODE, "gate"];
-export const GATE_PROVED_COMMAND: readonly string[] = [...NODE, "gate", "--proved"];
+export const GUARDIAN_COMMAND: readonly string[] = ["/usr/bin/node", "/opt/atoll/guardian.js"];
+export const GATE_COMMAND: readonly string[] = ["/usr/bin/node", "/opt/atoll/gate.js", "run"];
+export const GATE_CHECK_COMMAND: readonly string[] = ["/usr/bin/node", "/opt/atoll/gate.js", "check"];
 
 export const POLICY_MOUNT = "/etc/atoll/policy";
 export const policyConfigMap = (sidecar: string): string => `atoll-policy-${sidecar}`;
@@ -35,6 +34,8 @@ export interface ShapeSettings {
   readonly trustRootsSha256: string;
   /** An absolute name: the guardian's resolver has no search list. */
   readonly controlUrl: string;
+  /** Addresses of the canary (`address:port`, comma-separated) that the gate must not reach, or `none`. */
+  readonly canary: string;
 }
 export interface RawShape {
   readonly class: string;
@@ -90,7 +91,7 @@ function guardianEnvironment(name: string, spec: SidecarSpec, settings: ShapeSet
     value("ATOLL_POD_DIR", "/etc/atoll/pod"),
     value("ATOLL_JOURNAL_DIR", "/var/lib/atoll/journal"),
     value("ATOLL_ADMIN_SOCKET", "/var/lib/atoll/admin.sock"),
-    value("ATOLL_GATE_SOCKET", "/run/atoll/gate.sock"),
+    value("ATOLL_GATE_SOCKET", "/run/atoll-gate/report.sock"),
     value("ATOLL_CONTROL_URL", settings.controlUrl),
     value("ATOLL_CONTROL_CA", `${POLICY_MOUNT}/control-ca.crt`),
     value("ATOLL_CONTROL_TOKEN", "/var/run/atoll/token"),
@@ -98,7 +99,8 @@ function guardianEnvironment(name: string, spec: SidecarSpec, settings: ShapeSet
     field("ATOLL_POD_NAMESPACE", "metadata.namespace"),
     field("ATOLL_POD_UID", "metadata.uid"),
     field("ATOLL_SERVICE_ACCOUNT", "spec.serviceAccountName"),
-    field("ATOLL_NODE_IP", "status.hostIP"),
+    value("ATOLL_CANARY", settings.canary),
+    field("ATOLL_NODE_IPS", "status.hostIPs"),
   ];
 }
 
@@ -106,8 +108,10 @@ function guardianEnvironment(name: string, spec: SidecarSpec, settings: ShapeSet
 export const ENVIRONMENT_NAMES: readonly string[] = guardianEnvironment(
   "x",
   { image: "", conformanceLevel: "L1", policyBundleRef: { bundleId: "x" }, namespaceSelector: {} },
-  { trustRootsSha256: "", controlUrl: "" },
-).map((e) => (typeof e["name"] === "string" ? e["name"] : ""));
+  { trustRootsSha256: "", controlUrl: "", canary: "" },
+)
+  .map((e) => (typeof e["name"] === "string" ? e["name"] : ""))
+  .concat("ATOLL_GATE_STATE");
 
 function volumes(name: string, spec: SidecarSpec): JsonMap[] {
   const credentials = spec.credentials ?? [];
@@ -175,7 +179,7 @@ function guardian(name: string, spec: SidecarSpec, settings: ShapeSettings, size
         ? []
         : [mount("atoll-credentials", "/etc/atoll/credentials", true)]),
       mount("atoll-journal", "/var/lib/atoll", false),
-      mount("atoll-gate", "/run/atoll", false),
+      mount("atoll-gate", "/run/atoll-gate", false),
     ],
   };
 }
@@ -191,7 +195,7 @@ function lock(spec: SidecarSpec): JsonMap {
   };
 }
 
-function gate(spec: SidecarSpec): JsonMap {
+function gate(spec: SidecarSpec, settings: ShapeSettings): JsonMap {
   return {
     name: "atoll-gate",
     image: spec.image,
@@ -199,20 +203,21 @@ function gate(spec: SidecarSpec): JsonMap {
     restartPolicy: "Always",
     command: GATE_COMMAND,
     env: [
-      value("ATOLL_GATE_SOCKET", "/run/atoll/gate.sock"),
-      value("ATOLL_POLICY_DIR", POLICY_MOUNT),
-      field("ATOLL_NODE_IP", "status.hostIP"),
+      value("ATOLL_GATE_SOCKET", "/run/atoll-gate/report.sock"),
+      value("ATOLL_GATE_STATE", "/run/atoll-gate/report.json"),
+      value("ATOLL_CANARY", settings.canary),
+      field("ATOLL_NODE_IPS", "status.hostIPs"),
     ],
     resources: resources({ cpu: "10m", cpuLimit: "1", memory: "128Mi" }),
     securityContext: security(GATE_UID, {}),
     // The gate listens to nobody, so its first proof is asked for inside its container.
     startupProbe: {
-      exec: { command: GATE_PROVED_COMMAND },
+      exec: { command: GATE_CHECK_COMMAND },
       periodSeconds: 1,
       timeoutSeconds: 5,
       failureThreshold: 60,
     },
-    volumeMounts: [mount("atoll-gate", "/run/atoll", false), mount("atoll-policy", POLICY_MOUNT, true)],
+    volumeMounts: [mount("atoll-gate", "/run/atoll-gate", false)],
   };
 }
 
@@ -224,7 +229,7 @@ export function buildShapes(name: string, spec: SidecarSpec, settings: ShapeSett
     return {
       class: size.class,
       initContainers:
-        (spec.island?.inPodLock ?? "nftables") === "none" ? [one] : [lock(spec), one, gate(spec)],
+        (spec.island?.inPodLock ?? "nftables") === "none" ? [one] : [lock(spec), one, gate(spec, settings)],
       volumes: volumes(name, spec),
     };
   });

@@ -12,7 +12,11 @@ const spec = {
   policyBundleRef: { bundleId: "b" },
   namespaceSelector: { matchLabels: { team: "a" } },
 } as const;
-const settings = { trustRootsSha256: `sha256:${"d".repeat(64)}`, controlUrl: "https://c.example:8443" };
+const settings = {
+  trustRootsSha256: `sha256:${"d".repeat(64)}`,
+  controlUrl: "https://c.example:8443",
+  canary: "none",
+};
 const entry = {
   name: "strong",
   match: matchTerms(spec),

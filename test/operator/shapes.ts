@@ -10,6 +10,7 @@ export const ROOTS = `sha256:${"d".repeat(64)}`;
 export const SETTINGS = {
   trustRootsSha256: ROOTS,
   controlUrl: "https://atoll-control.atoll-system.svc.cluster.local:8443",
+  canary: "none",
 };
 export const sidecarSpec = (more: Partial<SidecarSpec> = {}): SidecarSpec => ({
   image: IMAGE,

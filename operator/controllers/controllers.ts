@@ -1,0 +1,577 @@
+// The controllers: local copies, a queue of keys, and for each key read, judge (elsewhere, purely), apply.
+
+import { Counter, Gauge, Registry, collectDefaultMetrics } from "prom-client";
+import { sha256 } from "../../kernel/crypto/crypto.ts";
+import type { JsonObject } from "../../kernel/contracts/contracts.ts";
+import type { HighWater } from "../../kernel/policy/policy.ts";
+import { parseTrustRoots } from "../../kernel/trust/trust.ts";
+import type { TrustRoots } from "../../kernel/trust/trust.ts";
+import { bundleStatus, judgeBundles } from "../bundle/bundle.ts";
+import { fetchContent } from "../bundle/fetch.ts";
+import type { Fetched, Judgement } from "../bundle/bundle.ts";
+import { API_VERSION, SHAPE_NAMESPACE, SYSTEM_NAMESPACE, isMap } from "../kinds/kinds.ts";
+import type { GuardianSidecar, IndexEntry, IndexSpec, JsonMap, PolicyBundle, Shape } from "../kinds/kinds.ts";
+import { applyObject, makeQueue, notFound, recordEvents, reflect } from "../runtime/runtime.ts";
+import type { Client, Reflector } from "../runtime/runtime.ts";
+import { TRUST_CONFIG_MAP, buildShapes, canonicalShape, shapePod } from "../shape/shape.ts";
+import type { ShapeSettings } from "../shape/shape.ts";
+import {
+  bundleText,
+  indexEntry,
+  indexObject,
+  isGoverned,
+  pickBundle,
+  policyObject,
+  selectedNamespaces,
+  sidecarStatus,
+  takeCensus,
+  trustObject,
+} from "../sidecar/sidecar.ts";
+import type { Picked, PodState } from "../sidecar/sidecar.ts";
+import { podState, projectKind, projectNamespace } from "./projection.ts";
+import { missingProtection } from "./protection.ts";
+
+export const MANAGER = "atoll-operator";
+const KINDS = "/apis/atoll.dev/v1alpha1";
+const HIGH_WATER = "atoll-high-water";
+const PROTECTION_MS = 2000;
+const AGAIN_MS = 5000;
+
+export interface ControllersOptions {
+  readonly client: Client;
+  readonly instance: string;
+  readonly requireSignature: boolean;
+  readonly controlUrl: string;
+  readonly canary: string;
+  readonly controlCa: () => string;
+  readonly log: (line: JsonMap) => void;
+  readonly now?: () => number;
+  /** What guardians told the control stream: content hashes and how many run each. */
+  readonly running?: (sidecar: string) => readonly { readonly hash: string; readonly pods: number }[];
+  /** Called with what is committed for a sidecar, so that the control stream can announce it. */
+  readonly onPolicy?: (sidecar: string, bundle: Judgement, ceiling: Judgement | undefined) => void;
+  readonly onPods?: (pods: ReadonlyMap<string, PodState>) => void;
+}
+export interface Controllers {
+  readonly registry: Registry;
+  readonly synced: Promise<void>;
+  readonly pods: ReadonlyMap<string, PodState>;
+  readonly sidecars: ReadonlyMap<string, GuardianSidecar>;
+  /** Works the queue from now on; until then only copies are kept. */
+  start(): void;
+  idle(): Promise<void>;
+  /** Asks for a new look at a sidecar, as when a guardian has reported. */
+  touch(sidecar: string): void;
+  stop(): void;
+}
+
+export function makeControllers(options: ControllersOptions): Controllers {
+  const { client, log } = options;
+  const now = options.now ?? Date.now;
+  const registry = new Registry();
+  collectDefaultMetrics({ register: registry });
+  const reconciles = new Counter({
+    name: "controller_runtime_reconcile_total",
+    help: "Reconciliations by controller and result",
+    labelNames: ["controller", "result"],
+    registers: [registry],
+  });
+  const restarts = new Counter({
+    name: "watch_restarts_total",
+    help: "Watches begun anew, by reason",
+    labelNames: ["kind", "reason"],
+    registers: [registry],
+  });
+  const refused = new Counter({
+    name: "atoll_bundles_refused_total",
+    help: "Bundles refused, by reason",
+    labelNames: ["reason"],
+    registers: [registry],
+  });
+  const unguarded = new Gauge({
+    name: "atoll_pods_unguarded",
+    help: "Pods that should be governed and are in no accepted shape",
+    labelNames: ["sidecar"],
+    registers: [registry],
+  });
+  const events = recordEvents(client, options.instance);
+
+  let started = false;
+  const wanted = new Set<string>(["trust", "bundles", "index"]);
+  const add = (key: string): void => {
+    if (started) queue.add(key);
+    else wanted.add(key);
+  };
+  const allSidecars = (): void => {
+    for (const name of sidecars.items.keys()) add(`sidecar/${name}`);
+  };
+  const follow = <T>(
+    kind: string,
+    path: string,
+    project: (o: JsonMap) => T | undefined,
+    onChange: (key: string) => void,
+    query?: Record<string, string>,
+  ): Reflector<T> =>
+    reflect({
+      client,
+      path,
+      project,
+      onChange,
+      ...(query === undefined ? {} : { query }),
+      onRestart: (reason, detail) => {
+        restarts.inc({ kind, reason });
+        if (reason !== "ended") log({ level: "warn", event: "watch", kind, reason, message: detail });
+      },
+    });
+
+  const bundles = follow(
+    "PolicyBundle",
+    `${KINDS}/policybundles`,
+    (o) => projectKind(o) as unknown as PolicyBundle,
+    () => add("bundles"),
+  );
+  const sidecars = follow(
+    "GuardianSidecar",
+    `${KINDS}/guardiansidecars`,
+    (o) => projectKind(o) as unknown as GuardianSidecar,
+    (name) => {
+      add(`sidecar/${name}`);
+      add("bundles");
+      add("index");
+    },
+  );
+  const namespaces = follow("Namespace", "/api/v1/namespaces", projectNamespace, () => {
+    add("trust");
+    allSidecars();
+  });
+  // The roots themselves, so that an edit of the copy in any namespace is undone by the next look.
+  let roots: TrustRoots | undefined;
+  let rootsPem = "";
+  const trust = follow(
+    "ConfigMap",
+    `/api/v1/namespaces/${SYSTEM_NAMESPACE}/configmaps`,
+    (o) => (isMap(o["data"]) && typeof o["data"]["roots.pem"] === "string" ? o["data"]["roots.pem"] : ""),
+    () => {
+      add("trust");
+      add("bundles");
+      allSidecars();
+    },
+    { fieldSelector: `metadata.name=${TRUST_CONFIG_MAP}` },
+  );
+  const podList = follow("Pod", "/api/v1/pods", podState, () => queue.addAfter("pods", 500));
+
+  const loadRoots = (): void => {
+    const text = trust.items.get(`${SYSTEM_NAMESPACE}/${TRUST_CONFIG_MAP}`) ?? "";
+    if (text === rootsPem && roots !== undefined) return;
+    rootsPem = text;
+    try {
+      roots = text === "" ? undefined : parseTrustRoots(text);
+    } catch (error) {
+      roots = undefined;
+      log({ level: "error", event: "trust-roots", message: error instanceof Error ? error.message : "" });
+    }
+  };
+  const settings = (): ShapeSettings => ({
+    trustRootsSha256: sha256(rootsPem),
+    controlUrl: options.controlUrl,
+    canary: options.canary,
+  });
+
+  let judgements: ReadonlyMap<string, Judgement> = new Map();
+  const fetchedCache = new Map<string, Fetched>();
+  const highWater: Record<string, HighWater> = {};
+  let highWaterLoaded = false;
+  const entries = new Map<string, IndexEntry>();
+  const shapeCache = new Map<string, Shape>();
+
+  async function loadHighWater(): Promise<void> {
+    if (highWaterLoaded) return;
+    try {
+      const map = await client.json(`/api/v1/namespaces/${SYSTEM_NAMESPACE}/configmaps/${HIGH_WATER}`);
+      for (const [id, text] of Object.entries(isMap(map["data"]) ? map["data"] : {}))
+        highWater[id] = JSON.parse(text as string) as HighWater;
+    } catch (error) {
+      if (!notFound(error)) throw error;
+    }
+    highWaterLoaded = true;
+  }
+  async function commit(judgement: Judgement): Promise<void> {
+    const { bundleId, version } = judgement.bundle.spec;
+    const known = highWater[bundleId];
+    if (known !== undefined && known.version >= version) return;
+    const next: HighWater = { version, digest: judgement.digest as HighWater["digest"] };
+    const all = { ...highWater, [bundleId]: next };
+    await applyObject(
+      client,
+      `/api/v1/namespaces/${SYSTEM_NAMESPACE}/configmaps/${HIGH_WATER}`,
+      {
+        apiVersion: "v1",
+        kind: "ConfigMap",
+        metadata: { name: HIGH_WATER, namespace: SYSTEM_NAMESPACE },
+        data: Object.fromEntries(Object.entries(all).map(([id, h]) => [id, JSON.stringify(h)])),
+      },
+      MANAGER,
+    );
+    highWater[bundleId] = next;
+    add("bundles");
+  }
+
+  async function reconcileBundles(): Promise<void> {
+    loadRoots();
+    await loadHighWater();
+    const list = [...bundles.items.values()];
+    const uses = [...sidecars.items.values()];
+    fetchedCache.clear();
+    for (const bundle of list) fetchedCache.set(bundle.metadata.name, await fetchContent(client, bundle));
+    const contentOf = (name: string): JsonObject | undefined => {
+      const found = fetchedCache.get(name);
+      return found?.ok === true ? found.content : undefined;
+    };
+    const judge = (ceilings: (id: string) => readonly JsonObject[]): ReadonlyMap<string, Judgement> =>
+      judgeBundles({
+        bundles: list,
+        fetched: (b) =>
+          fetchedCache.get(b.metadata.name) ?? { ok: false, reason: "NotFound", message: "not fetched" },
+        roots,
+        requireSignature: options.requireSignature,
+        now: now(),
+        highWater,
+        ceilings,
+      });
+    // Ceilings first: they are judged without regard to anything else.
+    const above = judge(() => []);
+    judgements = judge((id) =>
+      uses
+        .filter((s) => s.spec.policyBundleRef.bundleId === id && s.spec.ceilingRef !== undefined)
+        .flatMap((s) => {
+          const ref = s.spec.ceilingRef;
+          const picked = ref === undefined ? undefined : pickBundle(ref, "P0", "L1", above);
+          const content = picked?.ok === true ? contentOf(picked.judgement.bundle.metadata.name) : undefined;
+          return content === undefined ? [] : [content];
+        }),
+    );
+    for (const judgement of judgements.values()) {
+      const { bundle } = judgement;
+      const status = bundleStatus(
+        judgement,
+        highWater[bundle.spec.bundleId],
+        [...uses].reduce(
+          (sum, s) =>
+            sum +
+            (options.running?.(s.metadata.name) ?? []).reduce(
+              (n, r) => n + (r.hash === bundle.spec.contentHash ? r.pods : 0),
+              0,
+            ),
+          0,
+        ),
+        now(),
+      );
+      tell(bundle, "PolicyBundle", bundle.status?.conditions, status.conditions ?? []);
+      if (same(bundle.status, status)) continue;
+      await applyStatus("PolicyBundle", "policybundles", bundle.metadata.name, status as unknown as JsonMap);
+    }
+    const next = [...judgements.values()].map((j) => j.again).filter((t) => t !== undefined && t > now());
+    if (next.length > 0)
+      queue.addAfter("bundles", Math.min(2_000_000_000, Math.min(...next.map(Number)) - now() + 50));
+    allSidecars();
+  }
+
+  function tell(
+    object: PolicyBundle | GuardianSidecar,
+    kind: string,
+    before: readonly { type: string; status: string; reason: string }[] | undefined,
+    after: readonly { type: string; status: "True" | "False" | "Unknown"; reason: string; message: string }[],
+  ): void {
+    for (const condition of after) {
+      const old = before?.find((c) => c.type === condition.type);
+      if (old?.status === condition.status && old.reason === condition.reason) continue;
+      const bad =
+        condition.status === "False" &&
+        [
+          "Fetched",
+          "Verified",
+          "Compiled",
+          "PolicyActive",
+          "Injected",
+          "EgressLocked",
+          "NetworkPolicyEnforced",
+        ].includes(condition.type);
+      const alarm = condition.status === "True" && ["Drifted", "ProtectionDegraded"].includes(condition.type);
+      const good =
+        condition.status === "True" && ["Active", "PolicyActive", "Ready"].includes(condition.type);
+      if (!bad && !alarm && !good) continue;
+      if (bad && kind === "PolicyBundle") refused.inc({ reason: condition.reason });
+      events.emit(
+        { apiVersion: API_VERSION, kind, metadata: object.metadata },
+        good ? "Normal" : "Warning",
+        condition.reason,
+        `${condition.type}: ${condition.message}`,
+      );
+    }
+  }
+  const same = (a: unknown, b: unknown): boolean => JSON.stringify(sorted(a)) === JSON.stringify(sorted(b));
+  const applyStatus = (kind: string, plural: string, name: string, status: JsonMap): Promise<JsonMap> =>
+    applyObject(
+      client,
+      `${KINDS}/${plural}/${name}/status`,
+      {
+        apiVersion: API_VERSION,
+        kind,
+        metadata: { name },
+        status: JSON.parse(JSON.stringify(status)) as JsonMap,
+      },
+      MANAGER,
+    );
+
+  async function shapesOf(sidecar: GuardianSidecar): Promise<readonly Shape[] | { problem: string }> {
+    const shapes: Shape[] = [];
+    for (const raw of buildShapes(sidecar.metadata.name, sidecar.spec, settings())) {
+      const key = sha256(JSON.stringify(raw));
+      let shape = shapeCache.get(key);
+      if (shape === undefined)
+        try {
+          const answer = await client.json(
+            `/api/v1/namespaces/${SHAPE_NAMESPACE}/pods?dryRun=All&fieldValidation=Strict`,
+            {
+              method: "POST",
+              body: shapePod(sidecar.metadata.name, raw),
+            },
+          );
+          shape = canonicalShape(raw, answer);
+          shapeCache.set(key, shape);
+        } catch (error) {
+          return {
+            problem: `size class ${raw.class}: ${error instanceof Error ? error.message : String(error)}`,
+          };
+        }
+      shapes.push(shape);
+    }
+    return shapes;
+  }
+  const index = (): IndexSpec => ({
+    sidecars: [...entries.values()].toSorted((a, b) => (a.name < b.name ? -1 : 1)),
+  });
+  let written = "";
+  async function writeIndex(): Promise<void> {
+    for (const name of entries.keys()) if (!sidecars.items.has(name)) entries.delete(name);
+    // Before every sidecar has had its turn, an index would lack some, and their pods would be refused.
+    for (const [name, sidecar] of sidecars.items)
+      if (!entries.has(name)) {
+        const shapes = await shapesOf(sidecar);
+        if (!("problem" in shapes)) entries.set(name, indexEntry(sidecar, shapes));
+      }
+    const object = indexObject(index());
+    const text = JSON.stringify(object);
+    if (text === written) return;
+    await applyObject(client, `${KINDS}/shapeindexes/cluster`, object, MANAGER);
+    written = text;
+  }
+  // Somebody else's edit of the index is undone at once.
+  const indices = follow(
+    "ShapeIndex",
+    `${KINDS}/shapeindexes`,
+    (o) => JSON.stringify(o["spec"]),
+    (key) => {
+      if (key !== "cluster" || written === "") return;
+      const stored = indices.items.get("cluster");
+      if (stored === undefined || !same(JSON.parse(stored), index())) {
+        written = "";
+        add("index");
+      }
+    },
+  );
+
+  async function reconcileSidecar(name: string): Promise<void> {
+    loadRoots();
+    const sidecar = sidecars.items.get(name);
+    if (sidecar === undefined) {
+      entries.delete(name);
+      unguarded.remove({ sidecar: name });
+      await writeIndex();
+      return;
+    }
+    const { spec } = sidecar;
+    const problems: string[] = [];
+    if (roots === undefined) problems.push("the installer's trust roots cannot be read");
+    const shapes =
+      roots === undefined
+        ? { problem: "the installer's trust roots cannot be read" }
+        : await shapesOf(sidecar);
+    if (!("problem" in shapes)) {
+      entries.set(name, indexEntry(sidecar, shapes));
+      await writeIndex();
+    }
+    const bundle = pickBundle(spec.policyBundleRef, "P1", spec.conformanceLevel, judgements);
+    const ceiling =
+      spec.ceilingRef === undefined ? undefined : pickBundle(spec.ceilingRef, "P0", "L1", judgements);
+    const here = selectedNamespaces(sidecar, namespaces.items.values());
+    // What is not good is not distributed: the ConfigMap keeps the last good one.
+    if (bundle.ok && (ceiling === undefined || ceiling.ok) && options.controlCa() !== "") {
+      const from = {
+        bundle: bundleText(bundle.judgement),
+        ceiling: ceiling === undefined ? undefined : bundleText(ceiling.judgement),
+        controlCa: options.controlCa(),
+      };
+      for (const namespace of here)
+        await applyIfChanged(policyObject(name, namespace, from), "configmaps", problems);
+      await commit(bundle.judgement);
+      if (ceiling !== undefined) await commit(ceiling.judgement);
+      options.onPolicy?.(name, bundle.judgement, ceiling?.judgement);
+    }
+    await report(sidecar, bundle, ceiling, shapes, here.length, problems);
+  }
+
+  async function report(
+    sidecar: GuardianSidecar,
+    bundle: Picked,
+    ceiling: Picked | undefined,
+    shapes: readonly Shape[] | { problem: string },
+    count: number,
+    problems: readonly string[],
+  ): Promise<void> {
+    const { name } = sidecar.metadata;
+    const current = new Set("problem" in shapes ? [] : shapes.map((s) => s.hash));
+    const accepted = new Set([
+      ...current,
+      ...(sidecar.status?.earlierShapes ?? []),
+      ...(sidecar.status?.shapes ?? []).map((s) => s.hash),
+    ]);
+    const census = takeCensus(name, index(), accepted, current, namespaces.items, podList.items.values());
+    unguarded.set({ sidecar: name }, census.unguarded);
+    if (now() - protection.at > PROTECTION_MS)
+      protection = { at: now(), missing: await missingProtection(client) };
+    const { missing } = protection;
+    const status = sidecarStatus({
+      sidecar,
+      bundle,
+      ceiling,
+      shapes,
+      census,
+      namespaces: count,
+      running: options.running?.(name) ?? [],
+      problems,
+      protection:
+        missing.length === 0
+          ? { ok: true, message: "all policies, bindings and webhooks are in place" }
+          : { ok: false, message: `missing or changed: ${missing.join(", ")}; run the installer again` },
+      lock:
+        sidecar.spec.island?.inPodLock === "none"
+          ? { ok: undefined, message: "no lock is used; the NetworkPolicy is the boundary" }
+          : {
+              ok: census.injected === 0 ? undefined : census.ready === census.injected,
+              message: `${census.ready} of ${census.injected} guardians ready, which needs a fresh proof of the lock`,
+            },
+      network: { ok: undefined, message: "no NetworkPolicy is reported" },
+      drift: { drifted: false, message: "nothing widens what was applied" },
+      now: now(),
+    });
+    tell(sidecar, "GuardianSidecar", sidecar.status?.conditions, status.conditions ?? []);
+    // Nothing tells us when a policy or a webhook goes away, so it is looked for.
+    queue.addAfter(`sidecar/${name}`, AGAIN_MS);
+    if (!same(sidecar.status, status))
+      await applyStatus("GuardianSidecar", "guardiansidecars", name, status as unknown as JsonMap);
+  }
+
+  let protection: { at: number; missing: readonly string[] } = { at: -Infinity, missing: [] };
+  const applied = new Map<string, string>();
+  async function applyIfChanged(object: JsonMap, plural: string, problems: string[]): Promise<void> {
+    const meta = object["metadata"] as { name: string; namespace: string };
+    const path = `/api/v1/namespaces/${meta.namespace}/${plural}/${meta.name}`;
+    const text = sha256(JSON.stringify(object));
+    if (applied.get(path) === text) return;
+    try {
+      await applyObject(client, path, object, MANAGER);
+      applied.set(path, text);
+    } catch (error) {
+      problems.push(`${path}: ${error instanceof Error ? error.message : String(error)}`);
+    }
+  }
+
+  async function copyTrust(): Promise<void> {
+    loadRoots();
+    if (rootsPem === "") return;
+    for (const namespace of namespaces.items.values()) {
+      if (!isGoverned(namespace) || namespace.deleting) continue;
+      const problems: string[] = [];
+      await applyIfChanged(trustObject(namespace.name, rootsPem), "configmaps", problems);
+      if (problems[0] !== undefined) throw new Error(problems[0]);
+    }
+  }
+  // Our copies in governed namespaces: what somebody changes or deletes is applied again.
+  const copies = follow(
+    "ConfigMap",
+    "/api/v1/configmaps",
+    (o) => {
+      const meta = isMap(o["metadata"]) ? o["metadata"] : {};
+      return typeof meta["resourceVersion"] === "string" ? meta["resourceVersion"] : "";
+    },
+    (key) => {
+      const [namespace = "", name = ""] = key.split("/");
+      if (applied.delete(`/api/v1/namespaces/${namespace}/configmaps/${name}`))
+        queue.addAfter(
+          name === TRUST_CONFIG_MAP ? "trust" : `sidecar/${name.replace("atoll-policy-", "")}`,
+          200,
+        );
+    },
+    { labelSelector: "app.kubernetes.io/managed-by=atoll" },
+  );
+
+  const queue = makeQueue({
+    concurrency: 1,
+    onError: (key, error, failures) => {
+      reconciles.inc({ controller: key.split("/")[0] ?? "", result: "error" });
+      log({
+        level: "error",
+        event: "reconcile",
+        key,
+        failures,
+        message: error instanceof Error ? error.message : "",
+      });
+    },
+    work: async (key) => {
+      const [controller = "", name = ""] = key.split("/");
+      if (controller === "bundles") await reconcileBundles();
+      else if (controller === "trust") await copyTrust();
+      else if (controller === "index") await writeIndex();
+      else if (controller === "sidecar") await reconcileSidecar(name);
+      else if (controller === "pods") {
+        options.onPods?.(podList.items);
+        allSidecars();
+      }
+      reconciles.inc({ controller, result: "success" });
+    },
+  });
+
+  const reflectors = [bundles, sidecars, namespaces, trust, podList, indices, copies];
+  return {
+    registry,
+    synced: Promise.all(reflectors.map((r) => r.synced)).then(() => undefined),
+    pods: podList.items,
+    sidecars: sidecars.items,
+    start() {
+      started = true;
+      // Bundles first: a sidecar that is judged before them would be told that it has none.
+      queue.add("trust");
+      queue.add("bundles");
+      for (const key of wanted) queue.add(key);
+      wanted.clear();
+    },
+    idle: () => queue.idle(),
+    touch: (sidecar) => add(`sidecar/${sidecar}`),
+    stop() {
+      queue.stop();
+      for (const r of reflectors) r.stop();
+    },
+  };
+}
+
+function sorted(value: unknown): unknown {
+  if (Array.isArray(value)) return value.map(sorted);
+  if (!isMap(value)) return value;
+  return Object.fromEntries(
+    Object.entries(value)
+      .filter(([, v]) => v !== undefined)
+      .toSorted(([a], [b]) => (a < b ? -1 : 1))
+      .map(([k, v]) => [k, sorted(v)]),
+  );
+}

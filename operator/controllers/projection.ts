@@ -1,0 +1,55 @@
+// What is kept of the objects that we watch: as little as the judgements need.
+
+import { ANNOTATION_FREEZE, isMap } from "../kinds/kinds.ts";
+import type { Json, JsonMap } from "../kinds/kinds.ts";
+import { shapeHash } from "../shape/shape.ts";
+import type { NamespaceState, PodState } from "../sidecar/sidecar.ts";
+
+const map = (v: Json | undefined): JsonMap => (isMap(v) ? v : {});
+const list = (v: Json | undefined): readonly JsonMap[] => (Array.isArray(v) ? v.filter(isMap) : []);
+const text = (v: Json | undefined): string => (typeof v === "string" ? v : "");
+const strings = (v: Json | undefined): Record<string, string> =>
+  Object.fromEntries(Object.entries(map(v)).filter((e): e is [string, string] => typeof e[1] === "string"));
+
+/** Our own kinds whole, apart from what only the API server's bookkeeping needs. */
+export function projectKind(object: JsonMap): JsonMap {
+  const { managedFields: _, ...metadata } = map(object["metadata"]);
+  return { ...object, metadata };
+}
+
+export function projectNamespace(object: JsonMap): NamespaceState {
+  const meta = map(object["metadata"]);
+  return {
+    name: text(meta["name"]),
+    labels: strings(meta["labels"]),
+    deleting: meta["deletionTimestamp"] !== undefined,
+  };
+}
+
+export function podState(object: JsonMap): PodState {
+  const meta = map(object["metadata"]);
+  const spec = map(object["spec"]);
+  const status = map(object["status"]);
+  const container = (name: string): JsonMap | undefined =>
+    list(spec["initContainers"]).find((c) => c["name"] === name);
+  const [lock, guardian, gate] = ["atoll-lock", "atoll-guardian", "atoll-gate"].map(container);
+  const phase = text(status["phase"]);
+  return {
+    namespace: text(meta["namespace"]),
+    name: text(meta["name"]),
+    uid: text(meta["uid"]),
+    labels: strings(meta["labels"]),
+    shape:
+      guardian === undefined
+        ? ""
+        : shapeHash({
+            ...(lock === undefined ? {} : { lock }),
+            guardian,
+            ...(gate === undefined ? {} : { gate }),
+            volumes: list(spec["volumes"]).filter((v) => text(v["name"]).startsWith("atoll-")),
+          }),
+    ready: list(status["conditions"]).some((c) => c["type"] === "Ready" && c["status"] === "True"),
+    finished: phase === "Succeeded" || phase === "Failed" || meta["deletionTimestamp"] !== undefined,
+    frozen: text(map(meta["annotations"])[ANNOTATION_FREEZE]),
+  };
+}
