@@ -1,9 +1,16 @@
-// Pinned schemas: JSON Schema 2020-12 with own-property semantics, compiled once when a policy is loaded.
+// Pinned schemas: JSON Schema 2020-12 with own-property semantics, compiled once when a policy is loaded. A schema
+// that we would not judge exactly is refused then; one that costs too much to judge is a fault of the value.
 
+import { _ } from "ajv";
 import { Ajv2020 } from "ajv/dist/2020.js";
 import { canonicalize } from "../canonicalize/canonicalize.ts";
+import { ContractError, isArray } from "../contracts/contracts.ts";
 import type { Hash, JsonObject, JsonValue } from "../contracts/contracts.ts";
 import { hashJson, sha256 } from "../crypto/crypto.ts";
+import { distinct, equals, multipleOf, oneOfValues } from "./exact.ts";
+import type { Test } from "./exact.ts";
+import { WORK, prepare } from "./keywords.ts";
+import { linearPattern } from "./pattern.ts";
 
 export interface SchemaFault {
   /** JSON Pointer of the value that does not fit. */
@@ -16,26 +23,98 @@ export interface Pinned {
   validate(value: JsonValue): SchemaFault | null;
 }
 
+/** A unit is one evaluation of a subschema or as much again: some 20 ns. */
+const MAX_WORK = 1_000_000;
+
+class TooCostly extends Error {}
+
 export function pinSchema(schema: JsonValue): Pinned {
-  if (typeof schema !== "boolean" && (typeof schema !== "object" || schema === null))
-    throw new TypeError("a schema is an object, true or false");
-  const ajv = new Ajv2020({
-    strictSchema: true,
-    strictNumbers: true,
-    strictTypes: false,
-    strictTuples: false,
-    ownProperties: true,
-    validateFormats: false,
-  });
-  const check = ajv.compile(schema);
+  const prepared = prepare(schema);
+  if (typeof schema !== "boolean") refuseInvalid(prepared.schema);
+  let left = Infinity;
+  const spend = (units: number): void => {
+    left -= units;
+    if (left < 0) throw new TooCostly();
+  };
+  const check = compile(prepared.schema, spend);
   return {
     hash: hashJson(schema),
     validate(value) {
-      if (check(value)) return null;
-      const first = check.errors?.[0];
-      return { path: first?.instancePath ?? "", message: first?.message ?? "does not fit" };
+      left = MAX_WORK;
+      try {
+        if (prepared.distrustInherited && namesInherited(value))
+          return { path: "", message: "has a key that this schema cannot judge" };
+        return check(value);
+      } catch (e) {
+        // Also a recursion without end: the schema refers to itself without descending into the value.
+        const cause = e instanceof TooCostly ? "costs too much to judge" : "cannot be judged";
+        return { path: "", message: cause };
+      }
     },
   };
+}
+
+const META = "https://json-schema.org/draft/2020-12/schema";
+let meta: Ajv2020 | undefined;
+
+/** Compiling the specification's own schema takes longer than all the rest, so it is done once, when first needed. */
+function refuseInvalid(schema: JsonObject | boolean): void {
+  meta ??= new Ajv2020({ strict: false, validateFormats: false, logger: false });
+  if (meta.validate(META, schema)) return;
+  throw new ContractError("", `schema is invalid: ${meta.errorsText()}`);
+}
+
+function compile(
+  schema: JsonObject | boolean,
+  spend: (units: number) => void,
+): (value: JsonValue) => SchemaFault | null {
+  const regExp = (pattern: string) => {
+    const linear = linearPattern(pattern);
+    return {
+      // The compiler takes two patterns for one when their texts are equal.
+      toString: () => pattern,
+      test(text: string): boolean {
+        spend(text.length * (4 + linear.size / 4));
+        return linear.test(text);
+      },
+    };
+  };
+  const ajv = new Ajv2020({
+    strict: false,
+    strictNumbers: true,
+    ownProperties: true,
+    validateFormats: false,
+    logger: false,
+    validateSchema: false,
+    meta: JSON.stringify(schema).includes("json-schema.org/"),
+    code: { regExp: Object.assign(regExp, { code: "linearPattern" }) },
+  });
+  const define = (keyword: string, make: (value: JsonValue) => Test, type?: "array" | "number"): void => {
+    ajv.removeKeyword(keyword);
+    ajv.addKeyword({ keyword, compile: make, ...(type === undefined ? {} : { type }) });
+  };
+  define("const", equals);
+  define("enum", oneOfValues);
+  define("multipleOf", multipleOf, "number");
+  define("uniqueItems", (on) => (on === true ? distinct(spend) : () => true), "array");
+  ajv.addKeyword({
+    keyword: WORK,
+    code({ gen }) {
+      gen.code(_`${gen.scopeValue("func", { ref: spend })}(1)`);
+    },
+  });
+  const check = ajv.compile(schema);
+  return (value) => {
+    if (check(value)) return null;
+    const first = check.errors?.[0];
+    return { path: first?.instancePath ?? "", message: first?.message ?? "does not fit" };
+  };
+}
+
+function namesInherited(value: JsonValue): boolean {
+  if (typeof value !== "object" || value === null) return false;
+  if (isArray(value)) return value.some(namesInherited);
+  return Object.entries(value).some(([k, v]) => k in Object.prototype || namesInherited(v));
 }
 
 /** The arguments as they are judged and dispatched, and their hash, in one step. */
