@@ -32,6 +32,18 @@ export const COMMANDS: Readonly<Record<string, Entry>> = {
     summary: "govern a command on this machine: guardian and agent in one go",
     load: async () => (await import("./guard.ts")).guard,
   },
+  status: {
+    summary: "what a guardian on this machine says of itself",
+    load: async () => (await import("./admin.ts")).status,
+  },
+  freeze: {
+    summary: "stop an agent now",
+    load: async () => (await import("./admin.ts")).freeze,
+  },
+  unfreeze: {
+    summary: "let a stopped agent go on, with an approver's key",
+    load: async () => (await import("./admin.ts")).unfreeze,
+  },
   decide: {
     summary: "judge one call from files",
     load: async () => {

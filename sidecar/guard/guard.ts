@@ -56,7 +56,7 @@ export interface Running {
 /** The guardian's own key, made when there is none. Its owner can sign as this guardian. */
 export function ownKey(folder: string): string {
   mkdirSync(folder, { recursive: true, mode: 0o700 });
-  const file = join(folder, "guardian.key");
+  const file = join(folder, "guardian.pem");
   if (!existsSync(file)) {
     const { privateKey, publicKey } = generateKeyPairSync("ed25519");
     writeFileSync(file, privateKey.export({ type: "pkcs8", format: "pem" }), { mode: 0o400, flag: "wx" });
