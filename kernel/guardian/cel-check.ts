@@ -1,85 +1,282 @@
-// The check of a parsed expression at load: names, functions, cost.
+// The check of a parsed expression at load: names, types, functions, and the worst that it can cost.
 
-import type { Expr } from "@bufbuild/cel-spec/cel/expr/syntax_pb.js";
-import type { JsonObject } from "../contracts/contracts.ts";
-import { ExpressionError } from "./cel-type.ts";
+import type { Expr, Expr_Comprehension, Expr_CreateStruct } from "@bufbuild/cel-spec/cel/expr/syntax_pb.js";
+import type { Functions } from "./cel-functions.ts";
+import {
+  BOOL,
+  DOUBLE,
+  DYN,
+  ExpressionError,
+  INT,
+  NULL,
+  TYPE,
+  UINT,
+  bytes,
+  either,
+  list,
+  map,
+  nameOf,
+  product,
+  text,
+} from "./cel-type.ts";
+import type { Known } from "./cel-type.ts";
 
-const VARIABLES: ReadonlySet<string> = new Set([
-  ...["tool", "connector", "name", "effect", "sideEffect", "source", "destination", "args"].map(
-    (f) => `call.${f}`,
-  ),
-  ...["id", "serviceAccount", "namespace", "roles", "tenant", "delegator"].map((f) => `principal.${f}`),
-  ...["calls", "tainted", "ageSeconds"].map((f) => `session.${f}`),
-  ...["session", "daily"].flatMap((p) => ["calls", "tokens", "costMicroUsd"].map((f) => `budget.${p}.${f}`)),
-  "pod.labels",
-  "pod.namespace",
-  "now",
-]);
+export const COST_LIMIT = 1_000_000;
+const NODE = 10;
 
 export interface Checked {
+  readonly yields: Known;
   readonly cost: number;
+  /** The names that have to be bound, `call.args.repo` for a member of the arguments. */
   readonly variables: readonly string[];
 }
+export interface Names {
+  /** What stands under a first name: a value, or a space of names. */
+  readonly of: (name: string) => Known | null;
+  /** Names of types, such as `int`. */
+  readonly types: ReadonlySet<string>;
+}
+interface Step {
+  readonly known: Known;
+  readonly cost: number;
+}
+type Scope = ReadonlyMap<string, Known>;
 
-export function checkExpression(expr: Expr, _input: JsonObject | boolean | null): Checked {
-  const variables = new Set<string>();
-  const cost = walk(expr, new Set(), variables);
-  return { cost, variables: [...variables] };
+export function checkExpression(expr: Expr, names: Names, functions: Functions): Checked {
+  const checked = checkParts(expr, names, functions);
+  const { kind } = checked.yields;
+  if (kind === "bool" || kind === "dyn") return checked;
+  throw new ExpressionError(`yields ${nameOf(checked.yields)} and not a boolean`);
 }
 
-const pathOf = (expr: Expr): readonly string[] | null => {
-  if (expr.exprKind.case === "identExpr") return [expr.exprKind.value.name];
-  if (expr.exprKind.case !== "selectExpr" || expr.exprKind.value.testOnly) return null;
-  const { operand, field } = expr.exprKind.value;
-  const before = operand === undefined ? null : pathOf(operand);
-  return before === null ? null : [...before, field];
-};
+/** The same for a part, which may yield anything. */
+export function checkParts(expr: Expr, names: Names, functions: Functions): Checked {
+  const variables = new Set<string>();
+  const check = (e: Expr | undefined, scope: Scope): Step => {
+    if (e === undefined) throw new ExpressionError("an empty expression");
+    const kind = e.exprKind;
+    switch (kind.case) {
+      case "constExpr":
+        return { known: constant(kind.value.constantKind), cost: NODE };
+      case "identExpr":
+        return { known: ident(kind.value.name, scope), cost: NODE };
+      case "selectExpr":
+        return select(kind.value.operand, kind.value.field, kind.value.testOnly, scope);
+      case "callExpr":
+        return call(kind.value.function, kind.value.target, kind.value.args, scope);
+      case "listExpr": {
+        if (kind.value.optionalIndices.length > 0)
+          throw new ExpressionError("optional elements are not supported");
+        const steps = kind.value.elements.map((x) => value(x, scope));
+        const of = steps.length === 0 ? DYN0 : steps.map((s) => s.known).reduce(either);
+        return { known: list(of, steps.length), cost: costs(steps) + NODE * (1 + steps.length) };
+      }
+      case "structExpr":
+        return struct(kind.value, scope);
+      case "comprehensionExpr":
+        return comprehension(kind.value, scope);
+      case undefined:
+        throw new ExpressionError("an empty expression");
+    }
+  };
+  /** A step whose result is a value and no space of names. */
+  const value = (e: Expr | undefined, scope: Scope): Step => {
+    const step = check(e, scope);
+    if (step.known.space !== undefined)
+      throw new ExpressionError(`\`${step.known.space}\` is not a value; name one of its members`);
+    return step;
+  };
 
-function walk(expr: Expr, bound: ReadonlySet<string>, variables: Set<string>): number {
-  const path = pathOf(expr);
-  if (path !== null && !bound.has(path[0] ?? "")) {
-    for (let n = path.length; n > 0; n--) {
-      const name = path.slice(0, n).join(".");
-      if (!VARIABLES.has(name)) continue;
-      variables.add(name === "call.args" && path.length > n ? `${name}.${path[n]}` : name);
-      return path.length;
+  function ident(name: string, scope: Scope): Known {
+    const local = scope.get(name);
+    if (local !== undefined) return local;
+    const known = names.of(name);
+    if (known !== null) {
+      if (known.space === undefined) variables.add(name);
+      return known;
     }
-    throw new ExpressionError(`unknown identifier \`${path.join(".")}\``);
+    if (names.types.has(name)) return TYPE;
+    throw new ExpressionError(`unknown identifier \`${name}\``);
   }
-  const of = (e: Expr | undefined, more: readonly string[] = []): number =>
-    e === undefined ? 0 : walk(e, more.length === 0 ? bound : new Set([...bound, ...more]), variables);
-  const kind = expr.exprKind;
-  switch (kind.case) {
-    case "constExpr":
-    case "identExpr":
-      return 1;
-    case "selectExpr":
-      return 1 + of(kind.value.operand);
-    case "callExpr":
-      return 1 + of(kind.value.target) + kind.value.args.reduce((sum, a) => sum + of(a), 0);
-    case "listExpr":
-      return 1 + kind.value.elements.reduce((sum, a) => sum + of(a), 0);
-    case "structExpr":
-      if (kind.value.messageName !== "") throw new ExpressionError("messages are not supported");
-      return (
-        1 +
-        kind.value.entries.reduce(
-          (sum, e) => sum + of(e.value) + (e.keyKind.case === "mapKey" ? of(e.keyKind.value) : 0),
-          0,
-        )
-      );
-    case "comprehensionExpr": {
-      const c = kind.value;
-      const inner = [c.iterVar, c.accuVar];
-      return (
-        of(c.iterRange) +
-        of(c.accuInit) +
-        of(c.loopCondition, inner) +
-        of(c.loopStep, inner) +
-        of(c.result, [c.accuVar])
-      );
+
+  function select(operand: Expr | undefined, field: string, testOnly: boolean, scope: Scope): Step {
+    const of = check(operand, scope);
+    const cost = of.cost + NODE * 2;
+    const { space } = of.known;
+    if (space !== undefined) {
+      const member = of.known.members?.get(field);
+      const name = `${space}.${field}`;
+      if (member === undefined) throw new ExpressionError(`unknown identifier \`${name}\``);
+      if (testOnly)
+        throw new ExpressionError(`\`${name}\` is always there; \`has\` is for members of a value`);
+      if (member.space === undefined) variables.add(name);
+      return { known: member, cost };
     }
+    if (of.known.kind !== "map" && of.known.kind !== "dyn")
+      throw new ExpressionError(`\`.${field}\` of a ${nameOf(of.known)}`);
+    const member = of.known.members?.get(field);
+    if (member === undefined && of.known.closed === true)
+      throw new ExpressionError(`the input schema has no \`${field}\``);
+    if (isArgs(operand, scope) && !testOnly) {
+      variables.delete("call.args");
+      variables.add(`call.args.${field}`);
+      if (wholeArgs) variables.add("call.args");
+    } else if (isArgs(operand, scope)) wholeArgs = true;
+    if (testOnly) return { known: BOOL, cost };
+    return { known: member ?? (of.known.kind === "map" ? (of.known.of ?? DYN) : part(of.known)), cost };
+  }
+  let wholeArgs = false;
+  const isArgs = (e: Expr | undefined, scope: Scope): boolean =>
+    e?.exprKind.case === "selectExpr" &&
+    !e.exprKind.value.testOnly &&
+    e.exprKind.value.field === "args" &&
+    e.exprKind.value.operand?.exprKind.case === "identExpr" &&
+    e.exprKind.value.operand.exprKind.value.name === "call" &&
+    !scope.has("call");
+
+  function call(name: string, target: Expr | undefined, args: readonly Expr[], scope: Scope): Step {
+    const all = target === undefined ? args : [target, ...args];
+    const namespace = target === undefined ? null : pathOf(target);
+    if (
+      namespace !== null &&
+      names.of(namespace.split(".", 1)[0] ?? "") === null &&
+      !scope.has(namespace.split(".", 1)[0] ?? "")
+    )
+      throw new ExpressionError(`function \`${namespace}.${name}\` is not supported`);
+    const steps = all.map((a) => value(a, scope));
+    const cost = costs(steps) + NODE;
+    const [a = NONE, b = NONE, c = NONE] = steps;
+    switch (name) {
+      case "_&&_":
+      case "_||_":
+        for (const s of steps) boolish(s.known, name);
+        return { known: BOOL, cost };
+      case "@not_strictly_false":
+      case "__not_strictly_false__":
+        return { known: BOOL, cost };
+      case "_?_:_":
+        boolish(a.known, name);
+        return { known: either(b.known, c.known), cost };
+      case "_[_]":
+        return { known: index(a.known, b.known), cost: cost + NODE * 2 };
+      default: {
+        const called = functions(
+          name,
+          target !== undefined,
+          steps.map((s) => s.known),
+        );
+        return { known: called.yields, cost: cost + called.cost };
+      }
+    }
+  }
+
+  function struct(s: Expr_CreateStruct, scope: Scope): Step {
+    if (s.messageName !== "") throw new ExpressionError(`message \`${s.messageName}\` is not supported`);
+    const steps: Step[] = [];
+    const values: Known[] = [];
+    for (const entry of s.entries) {
+      if (entry.optionalEntry) throw new ExpressionError("optional entries are not supported");
+      if (entry.keyKind.case !== "mapKey") throw new ExpressionError("an entry without a key");
+      const key = value(entry.keyKind.value, scope);
+      if (!["string", "int", "uint", "bool"].includes(key.known.kind))
+        throw new ExpressionError(`a ${nameOf(key.known)} is no key`);
+      // An int and an equal uint would be one key twice, which the engine does not see.
+      if (steps.length > 0 && steps[0]?.known.kind !== key.known.kind)
+        throw new ExpressionError("keys of different types");
+      const held = value(entry.value, scope);
+      values.push(held.known);
+      steps.push(key, held);
+    }
+    const of = values.length === 0 ? DYN0 : values.reduce(either);
+    return { known: map(of, values.length), cost: costs(steps) + NODE * (1 + steps.length) };
+  }
+
+  /** Only macros make these; the accumulator is a boolean, a count, or a list that grows by one in each turn. */
+  function comprehension(c: Expr_Comprehension, scope: Scope): Step {
+    for (const name of [c.iterVar, c.iterVar2])
+      if (names.of(name) !== null) throw new ExpressionError(`\`${name}\` would hide a name of the policy`);
+    if (c.iterVar2 !== "") throw new ExpressionError("comprehensions over two variables are not supported");
+    const range = value(c.iterRange, scope);
+    const { kind, size } = range.known;
+    if (kind !== "list" && kind !== "map" && kind !== "dyn")
+      throw new ExpressionError(`a comprehension over a ${nameOf(range.known)}`);
+    if (!Number.isFinite(size))
+      throw new ExpressionError(
+        "an unbounded comprehension: state maxItems or maxProperties in the input schema",
+      );
+    const element = kind === "map" ? text() : kind === "list" ? (range.known.of ?? DYN) : part(range.known);
+    const init = value(c.accuInit, scope);
+    const accu = init.known.kind === "list" ? list(DYN0, size) : init.known;
+    const inner = (known: Known): Scope => new Map([...scope, [c.iterVar, element], [c.accuVar, known]]);
+    const first = value(c.loopStep, inner(accu));
+    // A list's elements are known after one turn, the rest is as it began.
+    const settled = first.known.kind === "list" ? list(first.known.of ?? DYN, size) : accu;
+    const step = value(c.loopStep, inner(settled));
+    const condition = value(c.loopCondition, inner(settled));
+    const result = value(c.result, new Map([...scope, [c.accuVar, settled]]));
+    const turns = product(size, step.cost + condition.cost + 2 * NODE);
+    return { known: result.known, cost: range.cost + init.cost + turns + result.cost + 2 * NODE };
+  }
+
+  const { known, cost } = value(expr, new Map());
+  if (!(cost <= COST_LIMIT))
+    throw new ExpressionError(
+      `can cost ${Number.isFinite(cost) ? Math.ceil(cost) : "without bound"}, ${COST_LIMIT} units are allowed; bound the inputs in the schema`,
+    );
+  return { yields: known, cost: Math.ceil(cost), variables: [...variables] };
+}
+
+const DYN0: Known = { kind: "dyn", size: 0, weight: 0 };
+const NONE: Step = { known: DYN0, cost: 0 };
+const part = (k: Known): Known => ({ kind: "dyn", size: k.size, weight: k.weight });
+const costs = (steps: readonly Step[]): number => steps.reduce((sum, s) => sum + s.cost, 0);
+
+function boolish(k: Known, name: string): void {
+  if (k.kind !== "bool" && k.kind !== "dyn")
+    throw new ExpressionError(`\`${name}\` does not take ${nameOf(k)}`);
+}
+
+function index(of: Known, by: Known): Known {
+  const keys =
+    of.kind === "list"
+      ? ["int", "uint", "double", "dyn"]
+      : ["string", "int", "uint", "bool", "double", "dyn"];
+  if (!["list", "map", "dyn"].includes(of.kind) || !keys.includes(by.kind))
+    throw new ExpressionError(`\`[]\` of a ${nameOf(of)} with a ${nameOf(by)}`);
+  const member = by.literal === undefined ? undefined : of.members?.get(by.literal);
+  if (member !== undefined) return member;
+  if (of.closed === true && by.literal !== undefined)
+    throw new ExpressionError(`the input schema has no \`${by.literal}\``);
+  return of.kind === "dyn" ? part(of) : (of.of ?? DYN);
+}
+
+function pathOf(e: Expr): string | null {
+  if (e.exprKind.case === "identExpr") return e.exprKind.value.name;
+  if (e.exprKind.case !== "selectExpr" || e.exprKind.value.testOnly) return null;
+  const before = e.exprKind.value.operand === undefined ? null : pathOf(e.exprKind.value.operand);
+  return before === null ? null : `${before}.${e.exprKind.value.field}`;
+}
+
+type ConstantKind = (Expr["exprKind"] & { case: "constExpr" })["value"]["constantKind"];
+function constant(c: ConstantKind): Known {
+  switch (c.case) {
+    case "stringValue":
+      return { ...text(c.value.length), literal: c.value };
+    case "bytesValue":
+      return bytes(c.value.length);
+    case "boolValue":
+      return BOOL;
+    case "int64Value":
+      return INT;
+    case "uint64Value":
+      return UINT;
+    case "doubleValue":
+      return DOUBLE;
+    case "nullValue":
+      return NULL;
+    case "durationValue":
+    case "timestampValue":
     case undefined:
-      throw new ExpressionError("an empty expression");
+      throw new ExpressionError("a constant that has no form");
   }
 }

@@ -1,6 +1,6 @@
 // Rule expressions: parsed, checked and planned once at load; what a call brings is bound by flat names.
 
-import { celEnv, celList, celMap, isCelError, parse, plan } from "@bufbuild/cel";
+import { celList, celMap, isCelError, parse, plan } from "@bufbuild/cel";
 import type { CelInput } from "@bufbuild/cel";
 import { isObject } from "../contracts/contracts.ts";
 import type {
@@ -13,7 +13,9 @@ import type {
   ToolCall,
 } from "../contracts/contracts.ts";
 import { checkExpression } from "./cel-check.ts";
-import { ExpressionError } from "./cel-type.ts";
+import { ENVIRONMENT, functions, ownPresence } from "./cel-engine.ts";
+import { ExpressionError, VALUES_LIMIT, knownOf } from "./cel-type.ts";
+import { LABELS, ROLES, policyNames } from "./cel-names.ts";
 import type { Subject } from "./question.ts";
 
 export { ExpressionError };
@@ -23,16 +25,15 @@ export interface ExpressionScope {
   readonly input: JsonObject | boolean | null;
 }
 
-const ENVIRONMENT = celEnv();
+/** Longer than any rule a person writes; what bounds the parser. */
+const TEXT_LIMIT = 8_192;
+const DEPTH_LIMIT = 32;
 
 export function compileExpression(text: string, scope: ExpressionScope): Program {
-  let parsed: ReturnType<typeof parse>;
-  try {
-    parsed = parse(text);
-  } catch (error) {
-    throw new ExpressionError(`does not parse: ${error instanceof Error ? error.message : String(error)}`);
-  }
-  const { cost, variables } = checkExpression(parsed.expr, scope.input);
+  const parsed = parsedOf(text);
+  const args = scope.input === null ? knownOf(true) : knownOf(scope.input);
+  const { cost, variables } = checkExpression(parsed.expr, policyNames(args), functions);
+  ownPresence(parsed.expr);
   const run = plan(ENVIRONMENT, parsed);
   return {
     text,
@@ -45,6 +46,22 @@ export function compileExpression(text: string, scope: ExpressionScope): Program
     },
   };
 }
+
+/** The parser descends into itself, so what nests too deeply is refused before it is asked. */
+function parsedOf(text: string): ReturnType<typeof parse> {
+  if (text.length > TEXT_LIMIT) throw new ExpressionError(`is longer than ${TEXT_LIMIT} characters`);
+  let depth = 0;
+  for (const c of text) {
+    if ("([{".includes(c)) depth++;
+    else if (")]}".includes(c)) depth--;
+    if (depth > DEPTH_LIMIT) throw new ExpressionError(`is nested deeper than ${DEPTH_LIMIT}`);
+  }
+  try {
+    return parse(text);
+  } catch (error) {
+    throw new ExpressionError(`does not parse: ${error instanceof Error ? error.message : String(error)}`);
+  }
+}
 const isInputs = (b: Bindings): b is Readonly<Record<string, CelInput>> => b[BOUND] === true;
 const BOUND = "\u0000bound";
 function asInputs(b: Bindings): Record<string, CelInput> {
@@ -52,7 +69,7 @@ function asInputs(b: Bindings): Record<string, CelInput> {
   return b;
 }
 
-const timestamp = plan(celEnv(), parse("timestamp(text)"));
+const timestamp = plan(ENVIRONMENT, parse("timestamp(text)"));
 
 interface Circumstances {
   readonly call: ToolCall;
@@ -64,7 +81,8 @@ interface Circumstances {
 
 /** The values of these names. What a fact does not have stays unbound, and reading it is an error. */
 export function bind(names: readonly string[], c: Circumstances): Bindings {
-  const bound: Record<string, CelInput> = { [BOUND]: true };
+  const bound: Record<string, CelInput> = Object.create(null);
+  bound[BOUND] = true;
   for (const name of names) {
     const value = valueOf(name, c);
     if (value !== undefined) bound[name] = value;
@@ -73,8 +91,19 @@ export function bind(names: readonly string[], c: Circumstances): Bindings {
 }
 
 const whole = (n: number): bigint => BigInt(n);
-const strings = (list: readonly string[]): CelInput => celList([...list]);
-const labels = (map: Readonly<Record<string, string>>): CelInput => celMap(new Map(Object.entries(map)));
+/** The bounds that the check at load has counted on. */
+function within(entries: readonly unknown[], limit: number): void {
+  if (entries.length > limit) throw new RangeError(`${entries.length} entries where ${limit} are allowed`);
+}
+function strings(list: readonly string[]): CelInput {
+  within(list, ROLES);
+  return celList([...list]);
+}
+function labels(map: Readonly<Record<string, string>>): CelInput {
+  const entries = Object.entries(map);
+  within(entries, LABELS);
+  return celMap(new Map(entries));
+}
 
 function valueOf(name: string, { call, facts, now, subject, policy }: Circumstances): CelInput | undefined {
   if (name.startsWith("call.args.")) {
@@ -163,16 +192,22 @@ export function memberSchema(schema: JsonValue, key: string): JsonValue {
 
 /** Schema `integer` is int, other declared numbers double, undeclared integral numbers int. */
 export function celOf(value: JsonValue, schema: JsonValue): CelInput {
-  if (typeof value === "number") {
-    const type = isObject(schema) ? schema["type"] : undefined;
-    if (type === "number") return value;
-    return Number.isSafeInteger(value) ? BigInt(value) : value;
-  }
-  if (value === null || typeof value !== "object") return value;
-  if (isObject(value)) {
-    const entries = Object.entries(value).map(([k, v]) => [k, celOf(v, memberSchema(schema, k))] as const);
-    return celMap(new Map(entries));
-  }
-  const items = isObject(schema) && schema["items"] !== undefined ? schema["items"] : true;
-  return celList(value.map((v) => celOf(v, items)));
+  let left = VALUES_LIMIT;
+  const of = (value: JsonValue, schema: JsonValue): CelInput => {
+    if (--left < 0)
+      throw new RangeError(`more than ${VALUES_LIMIT} values in the arguments that a rule reads`);
+    if (typeof value === "number") {
+      const type = isObject(schema) ? schema["type"] : undefined;
+      if (type === "number") return value;
+      return Number.isSafeInteger(value) ? BigInt(value) : value;
+    }
+    if (value === null || typeof value !== "object") return value;
+    if (isObject(value)) {
+      const entries = Object.entries(value).map(([k, v]) => [k, of(v, memberSchema(schema, k))] as const);
+      return celMap(new Map(entries));
+    }
+    const items = isObject(schema) && schema["items"] !== undefined ? schema["items"] : true;
+    return celList(value.map((v) => of(v, items)));
+  };
+  return of(value, schema);
 }

@@ -101,6 +101,8 @@ function assemble(
     ]),
   );
   const net = rulesFor(null, rules, null);
+  // Also a rule that matches nothing must be right.
+  for (const r of rules) if (r.planned.size === 0) planned(r, null);
   const toolsets = toolsetsOf(doc, [...compiledTools.keys()]);
   return {
     name: doc.name,
@@ -221,7 +223,7 @@ interface RuleSource {
   readonly matches: (target: string) => boolean;
   readonly ceremonies: ReadonlyMap<string, Ceremony>;
   /** Plans by the schema they were checked against, so that equal ones are made once. */
-  readonly planned: Map<JsonObject | boolean | null, Rule>;
+  readonly planned: Map<JsonObject | boolean | null, Rule | ContractError>;
 }
 
 function ruleSource(doc: RuleDoc, path: string, ceremonies: ReadonlyMap<string, Ceremony>): RuleSource {
@@ -241,16 +243,39 @@ function ruleSource(doc: RuleDoc, path: string, ceremonies: ReadonlyMap<string, 
     ceremonies,
     planned: new Map(),
   };
-  // Also a rule that matches no tool must be right.
-  planRule(source, null);
   return source;
 }
 
+/** A rule about one tool is checked against its schema; one about several against none, or each one's if it must. */
+function ruleFor(source: RuleSource, target: string | null, input: JsonObject | boolean | null): Rule {
+  const [only, ...others] = source.doc.tools;
+  if (only === target && others.length === 0) return planned(source, input);
+  try {
+    return planned(source, null);
+  } catch (error) {
+    if (input === null || !(error instanceof ContractError)) throw error;
+    return planned(source, input);
+  }
+}
+
+function planned(source: RuleSource, input: JsonObject | boolean | null): Rule {
+  let plan = source.planned.get(input);
+  if (plan === undefined) {
+    try {
+      plan = planRule(source, input);
+    } catch (error) {
+      if (!(error instanceof ContractError)) throw error;
+      plan = error;
+    }
+    source.planned.set(input, plan);
+  }
+  if (plan instanceof ContractError) throw plan;
+  return plan;
+}
+
 function planRule(source: RuleSource, input: JsonObject | boolean | null): Rule {
-  const before = source.planned.get(input);
-  if (before !== undefined) return before;
   const { doc, path } = source;
-  const rule: Rule = {
+  return {
     id: doc.id,
     then: doc.then,
     when: doc.when === undefined ? null : expression(doc.when, at(path, "when"), input),
@@ -262,8 +287,6 @@ function planRule(source: RuleSource, input: JsonObject | boolean | null): Rule 
         : requirementOf(doc.requires, at(path, "requires"), { input, ceremonies: source.ceremonies }),
     matches: source.matches,
   };
-  source.planned.set(input, rule);
-  return rule;
 }
 
 function expression(text: string, path: string, input: JsonObject | boolean | null): Program {
@@ -328,16 +351,28 @@ function rulesFor(
         ? s.doc.tools.some((p) => p.startsWith("net:") || p.startsWith("*"))
         : s.matches(target),
     )
-    // The schema informs the check only where the rule is about this one tool.
-    .map((s) => planRule(s, s.doc.tools.length === 1 && s.doc.tools[0] === target ? input : null));
-  const variables = new Set(rules.flatMap((r) => [...(r.when?.variables ?? []), ...required(r.requires)]));
+    .map((s) => ruleFor(s, target, input));
+  const cost = rules.reduce(
+    (sum, r) => sum + (r.when?.cost ?? 0) + programs(r.requires).reduce((n, p) => n + p.cost, 0),
+    0,
+  );
+  if (cost > CALL_COST_LIMIT)
+    throw new ContractError(
+      "rules",
+      `those for \`${target ?? "net:"}\` can cost ${cost}, ${CALL_COST_LIMIT} are allowed`,
+    );
+  const variables = new Set(
+    rules.flatMap((r) => [...(r.when?.variables ?? []), ...programs(r.requires).flatMap((p) => p.variables)]),
+  );
   return { rules, variables: [...variables] };
 }
-function required(r: Requirement | null): readonly string[] {
+/** What all rules together may cost one call. */
+const CALL_COST_LIMIT = 10_000_000;
+function programs(r: Requirement | null): readonly Program[] {
   if (r === null) return [];
-  if (r.kind === "cel") return r.program.variables;
-  if (r.kind === "all" || r.kind === "any") return r.of.flatMap(required);
-  return r.kind === "not" ? required(r.of) : [];
+  if (r.kind === "cel") return [r.program];
+  if (r.kind === "all" || r.kind === "any") return r.of.flatMap(programs);
+  return r.kind === "not" ? programs(r.of) : [];
 }
 
 interface Around {
