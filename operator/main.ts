@@ -1,67 +1,19 @@
-// The operator's programs, one image: `controllers` (one of them writes) and `webhook` (as many as wanted).
+// The operator's program: controllers and control stream, one replica at a time by lease.
 
 import { createServer } from "node:http";
-import { hostname } from "node:os";
 import { certificateSource } from "./certificates/certificates.ts";
+import { log, runProgram } from "./config/config.ts";
+import type { Config } from "./config/config.ts";
+import { startControl } from "./control/control.ts";
+import type { Control } from "./control/control.ts";
+import { makeDesk } from "./control/desk.ts";
+import type { Desk } from "./control/desk.ts";
+import { storedKeys, tokenReviews } from "./control/identity.ts";
 import { makeControllers } from "./controllers/controllers.ts";
 import { SYSTEM_NAMESPACE } from "./kinds/kinds.ts";
-import type { JsonMap } from "./kinds/kinds.ts";
 import { elect, loadClient } from "./runtime/runtime.ts";
-import { startWebhook } from "./webhook/webhook.ts";
 
-/** Everything that the environment decides, read once; what contradicts itself is refused by name. */
-interface Config {
-  readonly role: "controllers" | "webhook";
-  readonly requireSignature: boolean;
-  readonly clusterDomain: string;
-  readonly canary: string;
-  readonly port: number;
-  readonly healthPort: number;
-  readonly identity: string;
-}
-
-function readConfig(argv: readonly string[], env: NodeJS.ProcessEnv): Config {
-  const [role] = argv;
-  if (role !== "controllers" && role !== "webhook") throw new Error("usage: operator controllers | webhook");
-  const flag = env["ATOLL_REQUIRE_SIGNATURE"] ?? "true";
-  if (flag !== "true" && flag !== "false") throw new Error("ATOLL_REQUIRE_SIGNATURE: expected true or false");
-  const port = (name: string, otherwise: number): number => {
-    const value = Number(env[name] ?? otherwise);
-    if (!Number.isInteger(value) || value < 0 || value > 65535) throw new Error(`${name}: expected a port`);
-    return value;
-  };
-  return {
-    role,
-    requireSignature: flag === "true",
-    clusterDomain: env["ATOLL_CLUSTER_DOMAIN"] ?? "cluster.local",
-    canary: env["ATOLL_CANARY"] ?? "none",
-    port: port("ATOLL_PORT", 8443),
-    healthPort: port("ATOLL_HEALTH_PORT", 8080),
-    identity: env["POD_NAME"] ?? hostname(),
-  };
-}
-
-const log = (line: JsonMap): void => {
-  process.stdout.write(`${JSON.stringify({ time: new Date().toISOString(), ...line })}\n`);
-};
-
-const stopping = new AbortController();
-for (const signal of ["SIGTERM", "SIGINT"] as const) process.once(signal, () => stopping.abort());
-const stopped = new Promise<void>((resolve) => stopping.signal.addEventListener("abort", () => resolve()));
-
-async function runWebhook(config: Config): Promise<void> {
-  const webhook = await startWebhook({
-    client: loadClient(),
-    port: config.port,
-    requireSignature: config.requireSignature,
-    log,
-  });
-  log({ event: "serving", port: webhook.port });
-  await stopped;
-  await webhook.stop();
-}
-
-async function runControllers(config: Config): Promise<void> {
+async function run(config: Config, stop: AbortSignal): Promise<void> {
   const client = loadClient();
   const service = `atoll-control.${SYSTEM_NAMESPACE}.svc.${config.clusterDomain}`;
   const certificates = certificateSource(client, {
@@ -69,7 +21,10 @@ async function runControllers(config: Config): Promise<void> {
     secret: "atoll-control-ca",
     dnsNames: [service, `atoll-control.${SYSTEM_NAMESPACE}.svc`],
   });
-  let controlCa = "";
+  const stopped = new Promise<void>((resolve) =>
+    stop.addEventListener("abort", () => resolve(), { once: true }),
+  );
+  let authority = "";
   let live = true;
   const controllers = makeControllers({
     client,
@@ -77,8 +32,18 @@ async function runControllers(config: Config): Promise<void> {
     requireSignature: config.requireSignature,
     controlUrl: `https://${service}:8443`,
     canary: config.canary,
-    controlCa: () => controlCa,
+    controlCa: () => authority,
     log,
+    running: (sidecar) => desk.running(sidecar),
+    proofs: (sidecar) => desk.proofs(sidecar),
+    onPolicy: (sidecar, bundle, ceiling) => desk.setPolicy(sidecar, bundle, ceiling),
+    onLook: () => desk.look(),
+  });
+  const desk: Desk = makeDesk({
+    client,
+    pods: () => controllers.pods,
+    sidecars: () => controllers.sidecars,
+    onChange: (sidecar) => controllers.touch(sidecar),
   });
   const health = createServer((request, response) => {
     if (request.url === "/metrics")
@@ -95,14 +60,22 @@ async function runControllers(config: Config): Promise<void> {
     health.once("error", reject);
     health.listen(config.healthPort, resolve);
   });
-  const renew = async (): Promise<void> => {
-    controlCa = (await certificates.refresh()).bundle;
+  let control: Control | undefined;
+  const renew = async (): Promise<{ key: string; cert: string }> => {
+    const { leaf, bundle, changed } = await certificates.refresh();
+    const tls = { key: leaf.key, cert: leaf.certificate };
+    if (changed) control?.setCertificate(tls);
+    if (bundle !== authority) {
+      authority = bundle;
+      for (const name of controllers.sidecars.keys()) controllers.touch(name);
+    }
+    return tls;
   };
-  await renew();
+  const tls = await renew();
   const timer = setInterval(
     () =>
       void renew().catch((error: unknown) =>
-        log({ level: "error", event: "certificates", message: String(error) }),
+        log({ level: "error", event: "certificates", message: error instanceof Error ? error.message : "" }),
       ),
     60_000,
   );
@@ -119,24 +92,32 @@ async function runControllers(config: Config): Promise<void> {
     },
   });
   await Promise.race([lease.held, stopped]);
-  if (!stopping.signal.aborted) {
+  if (!stop.aborted) {
     log({ event: "leading", identity: config.identity });
+    control = await startControl({
+      port: config.port,
+      tls,
+      tokens: tokenReviews(client, Date.now),
+      keys: storedKeys(client, SYSTEM_NAMESPACE),
+      registry: controllers.registry,
+      podOf: (identity) => desk.podOf(identity),
+      snapshot: (pod) => desk.snapshot(pod),
+      bundleByHash: (hash) => desk.bundleByHash(hash),
+      onReport: (report) => desk.onReport(report),
+      onChallenge: (identity, challenge) => desk.onChallenge(identity, challenge),
+    });
+    desk.attach(control);
     controllers.start();
     await stopped;
   }
   live = false;
   clearInterval(timer);
   controllers.stop();
+  desk.stop();
+  await control?.stop();
   await lease.release();
   health.close();
   client.close();
 }
 
-try {
-  const config = readConfig(process.argv.slice(2), process.env);
-  await (config.role === "webhook" ? runWebhook(config) : runControllers(config));
-  process.exit(0);
-} catch (error) {
-  log({ level: "error", event: "fatal", message: error instanceof Error ? error.message : String(error) });
-  process.exit(1);
-}
+await runProgram(run);

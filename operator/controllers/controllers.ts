@@ -50,7 +50,10 @@ export interface ControllersOptions {
   readonly running?: (sidecar: string) => readonly { readonly hash: string; readonly pods: number }[];
   /** Called with what is committed for a sidecar, so that the control stream can announce it. */
   readonly onPolicy?: (sidecar: string, bundle: Judgement, ceiling: Judgement | undefined) => void;
-  readonly onPods?: (pods: ReadonlyMap<string, PodState>) => void;
+  /** How many guardians of a sidecar reported, and how many of them with a fresh proof. */
+  readonly proofs?: (sidecar: string) => { readonly reported: number; readonly proved: number };
+  /** Called after pods or sidecars have changed. */
+  readonly onLook?: () => void;
 }
 export interface Controllers {
   readonly registry: Registry;
@@ -383,6 +386,7 @@ export function makeControllers(options: ControllersOptions): Controllers {
 
   async function reconcileSidecar(name: string): Promise<void> {
     loadRoots();
+    options.onLook?.();
     const sidecar = sidecars.items.get(name);
     if (sidecar === undefined) {
       entries.delete(name);
@@ -454,13 +458,7 @@ export function makeControllers(options: ControllersOptions): Controllers {
         missing.length === 0
           ? { ok: true, message: "all policies, bindings and webhooks are in place" }
           : { ok: false, message: `missing or changed: ${missing.join(", ")}; run the installer again` },
-      lock:
-        sidecar.spec.island?.inPodLock === "none"
-          ? { ok: undefined, message: "no lock is used; the NetworkPolicy is the boundary" }
-          : {
-              ok: census.injected === 0 ? undefined : census.ready === census.injected,
-              message: `${census.ready} of ${census.injected} guardians ready, which needs a fresh proof of the lock`,
-            },
+      lock: lockState(sidecar, options.proofs?.(name)),
       network: { ok: undefined, message: "no NetworkPolicy is reported" },
       drift: { drifted: false, message: "nothing widens what was applied" },
       now: now(),
@@ -535,7 +533,7 @@ export function makeControllers(options: ControllersOptions): Controllers {
       else if (controller === "index") await writeIndex();
       else if (controller === "sidecar") await reconcileSidecar(name);
       else if (controller === "pods") {
-        options.onPods?.(podList.items);
+        options.onLook?.();
         allSidecars();
       }
       reconciles.inc({ controller, result: "success" });
@@ -562,6 +560,19 @@ export function makeControllers(options: ControllersOptions): Controllers {
       queue.stop();
       for (const r of reflectors) r.stop();
     },
+  };
+}
+
+function lockState(
+  sidecar: GuardianSidecar,
+  proofs: { readonly reported: number; readonly proved: number } | undefined,
+): { ok: boolean | undefined; message: string } {
+  if (sidecar.spec.island?.inPodLock === "none")
+    return { ok: undefined, message: "no lock is used; the NetworkPolicy is the boundary" };
+  const { reported, proved } = proofs ?? { reported: 0, proved: 0 };
+  return {
+    ok: reported === 0 ? undefined : proved === reported,
+    message: `${proved} of ${reported} reporting guardians have a fresh proof of the lock`,
   };
 }
 

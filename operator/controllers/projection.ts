@@ -1,6 +1,6 @@
 // What is kept of the objects that we watch: as little as the judgements need.
 
-import { ANNOTATION_FREEZE, isMap } from "../kinds/kinds.ts";
+import { ANNOTATION_FREEZE, ANNOTATION_UNFREEZE, isMap } from "../kinds/kinds.ts";
 import type { Json, JsonMap } from "../kinds/kinds.ts";
 import { shapeHash } from "../shape/shape.ts";
 import type { NamespaceState, PodState } from "../sidecar/sidecar.ts";
@@ -51,5 +51,6 @@ export function podState(object: JsonMap): PodState {
     ready: list(status["conditions"]).some((c) => c["type"] === "Ready" && c["status"] === "True"),
     finished: phase === "Succeeded" || phase === "Failed" || meta["deletionTimestamp"] !== undefined,
     frozen: text(map(meta["annotations"])[ANNOTATION_FREEZE]),
+    unfreeze: text(map(meta["annotations"])[ANNOTATION_UNFREEZE]),
   };
 }

@@ -18,9 +18,10 @@ export const HEALTH_PORT = 15090;
 
 /** Where the image has its programs. `nft` carries the file capability, so it has to be the entrypoint itself. */
 export const LOCK_COMMAND: readonly string[] = ["/usr/sbin/nft", "-f", "/etc/atoll/lock.nft"];
-export const GUARDIAN_COMMAND: readonly string[] = ["/usr/bin/node", "/opt/atoll/guardian.js"];
-export const GATE_COMMAND: readonly string[] = ["/usr/bin/node", "/opt/atoll/gate.js", "run"];
-export const GATE_CHECK_COMMAND: readonly string[] = ["/usr/bin/node", "/opt/atoll/gate.js", "check"];
+const NODE: readonly string[] = ["/usr/bin/node", "/opt/atoll/sidecar.js"];
+export const GUARDIAN_COMMAND: readonly string[] = [...NODE, "guardian"];
+export const GATE_COMMAND: readonly string[] = [...NODE, "gate", "run"];
+export const GATE_CHECK_COMMAND: readonly string[] = [...NODE, "gate", "check"];
 
 export const POLICY_MOUNT = "/etc/atoll/policy";
 export const policyConfigMap = (sidecar: string): string => `atoll-policy-${sidecar}`;

@@ -31,7 +31,9 @@ export interface PodState {
   readonly shape: string;
   readonly ready: boolean;
   readonly finished: boolean;
+  /** Annotations atoll.dev/freeze and atoll.dev/unfreeze. */
   readonly frozen: string;
+  readonly unfreeze: string;
 }
 
 export const isGoverned = (n: NamespaceState): boolean =>

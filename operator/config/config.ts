@@ -1,0 +1,56 @@
+// What the environment decides for a program of the operator, read once; what contradicts itself is refused by name.
+
+import { hostname } from "node:os";
+import type { JsonMap } from "../kinds/kinds.ts";
+
+export interface Config {
+  readonly requireSignature: boolean;
+  readonly clusterDomain: string;
+  readonly canary: string;
+  readonly port: number;
+  readonly healthPort: number;
+  readonly identity: string;
+}
+
+export function readConfig(env: Readonly<Record<string, string | undefined>>): Config {
+  const flag = env["ATOLL_REQUIRE_SIGNATURE"] ?? "true";
+  if (flag !== "true" && flag !== "false") throw new Error("ATOLL_REQUIRE_SIGNATURE: expected true or false");
+  const port = (name: string, otherwise: number): number => {
+    const value = Number(env[name] ?? otherwise);
+    if (!Number.isInteger(value) || value < 0 || value > 65535) throw new Error(`${name}: expected a port`);
+    return value;
+  };
+  return {
+    requireSignature: flag === "true",
+    clusterDomain: env["ATOLL_CLUSTER_DOMAIN"] ?? "cluster.local",
+    canary: env["ATOLL_CANARY"] ?? "none",
+    port: port("ATOLL_PORT", 8443),
+    healthPort: port("ATOLL_HEALTH_PORT", 8080),
+    identity: env["POD_NAME"] ?? hostname(),
+  };
+}
+
+/** One JSON line for each thing worth knowing. */
+export const log = (line: JsonMap): void => {
+  process.stdout.write(`${JSON.stringify({ time: new Date().toISOString(), ...line })}\n`);
+};
+
+/** Resolves when the process is asked to stop. */
+export function untilStopped(): AbortSignal {
+  const stopping = new AbortController();
+  for (const signal of ["SIGTERM", "SIGINT"] as const) process.once(signal, () => stopping.abort());
+  return stopping.signal;
+}
+
+/** Runs a program to its end; a failure is one line and exit code 1. */
+export async function runProgram(
+  program: (config: Config, stop: AbortSignal) => Promise<void>,
+): Promise<never> {
+  try {
+    await program(readConfig(process.env), untilStopped());
+    process.exit(0);
+  } catch (error) {
+    log({ level: "error", event: "fatal", message: error instanceof Error ? error.message : String(error) });
+    process.exit(1);
+  }
+}

@@ -1,0 +1,214 @@
+// What the control stream has to say, kept in one place: policies by sidecar, freezes, approvals, guardians' reports.
+
+import { sha256 } from "../../kernel/crypto/crypto.ts";
+import { canonicalize } from "../../kernel/canonicalize/canonicalize.ts";
+import type { JsonObject } from "../../kernel/contracts/contracts.ts";
+import type { Judgement } from "../bundle/bundle.ts";
+import { ANNOTATION_UNFREEZE, API_VERSION, LABEL_SIDECAR, isMap } from "../kinds/kinds.ts";
+import type { GuardianSidecar, Json, JsonMap } from "../kinds/kinds.ts";
+import { applyObject, reflect } from "../runtime/runtime.ts";
+import type { Client } from "../runtime/runtime.ts";
+import { bundleText } from "../sidecar/sidecar.ts";
+import type { PodState } from "../sidecar/sidecar.ts";
+import type { Control, GuardianReport, StreamEvent, StreamPod } from "./control.ts";
+import type { PodIdentity } from "./identity.ts";
+
+export interface DeskOptions {
+  readonly client: Client;
+  readonly pods: () => ReadonlyMap<string, PodState>;
+  readonly sidecars: () => ReadonlyMap<string, GuardianSidecar>;
+  readonly onChange: (sidecar: string) => void;
+}
+export interface Desk {
+  podOf(identity: PodIdentity): StreamPod | undefined;
+  snapshot(pod: StreamPod): StreamEvent[];
+  bundleByHash(hash: string): string | undefined;
+  setPolicy(sidecar: string, bundle: Judgement, ceiling: Judgement | undefined): void;
+  onReport(report: GuardianReport): void;
+  onChallenge(identity: PodIdentity, challenge: JsonMap): Promise<void>;
+  /** Hashes that the guardians of a sidecar said they run. */
+  running(sidecar: string): { readonly hash: string; readonly pods: number }[];
+  /** How many guardians of a sidecar reported, and how many of them with a fresh proof. */
+  proofs(sidecar: string): { readonly reported: number; readonly proved: number };
+  attach(control: Control): void;
+  /** Looks at freezes again, after pods or sidecars have changed. */
+  look(): void;
+  stop(): void;
+}
+
+const text = (v: Json | undefined): string => (typeof v === "string" ? v : "");
+
+export function makeDesk(options: DeskOptions): Desk {
+  const policies = new Map<string, { readonly event: StreamEvent; readonly hash: string }>();
+  const bundles = new Map<string, string>();
+  const reports = new Map<string, GuardianReport>();
+  const told = new Map<string, string>();
+  let control: Control | undefined;
+
+  const byUid = (uid: string): PodState | undefined => {
+    for (const pod of options.pods().values()) if (pod.uid === uid) return pod;
+    return undefined;
+  };
+  const freezesOf = (pod: StreamPod): StreamEvent[] => {
+    const events: StreamEvent[] = [];
+    const sidecar = options.sidecars().get(pod.sidecar);
+    const scoped = (scope: string, reason: string, by: string, unfreeze: string): void => {
+      if (reason !== "") events.push({ event: "freeze", data: { scope, reason, by } });
+      // A signed lifting, as it stands on the object: the guardian judges it.
+      if (unfreeze !== "") events.push({ event: "unfreeze", data: { scope, unfreeze } });
+    };
+    if (sidecar !== undefined)
+      scoped(
+        `gs/${pod.sidecar}`,
+        sidecar.spec.freeze?.reason ?? "",
+        sidecar.spec.freeze?.by ?? "",
+        sidecar.metadata.annotations?.[ANNOTATION_UNFREEZE] ?? "",
+      );
+    const state = byUid(pod.uid);
+    scoped(`pod/${pod.uid}`, state?.frozen ?? "", "", state?.unfreeze ?? "");
+    return events;
+  };
+
+  // Approvals: what people put into a status goes to the guardian that asked; it judges the signatures.
+  const approvals = reflect({
+    client: options.client,
+    path: "/apis/atoll.dev/v1alpha1/approvalrequests",
+    project: (o): { podUid: string; id: string; assertions: Json } => {
+      const spec = isMap(o["spec"]) ? o["spec"] : {};
+      const status = isMap(o["status"]) ? o["status"] : {};
+      return {
+        podUid: text(spec["podUid"]),
+        id: text(spec["approvalId"]),
+        assertions: status["assertions"] ?? [],
+      };
+    },
+    onChange: (_key, value) => {
+      if (value === undefined || !Array.isArray(value.assertions) || value.assertions.length === 0) return;
+      control?.send({ podUid: value.podUid }, approvalEvent(value));
+    },
+  });
+  const approvalEvent = (value: { id: string; assertions: Json }): StreamEvent => ({
+    event: "approval",
+    data: { approval_id: value.id, assertions: value.assertions },
+  });
+
+  return {
+    podOf(identity) {
+      const pod = options.pods().get(`${identity.namespace}/${identity.podName}`);
+      const sidecar = pod?.labels[LABEL_SIDECAR];
+      return pod === undefined || sidecar === undefined || pod.shape === "" || pod.uid !== identity.podUid
+        ? undefined
+        : { uid: pod.uid, sidecar };
+    },
+    snapshot(pod) {
+      const policy = policies.get(pod.sidecar);
+      return [
+        ...freezesOf(pod),
+        ...(policy === undefined ? [] : [policy.event]),
+        ...[...approvals.items.values()]
+          .filter((a) => a.podUid === pod.uid && Array.isArray(a.assertions) && a.assertions.length > 0)
+          .map(approvalEvent),
+      ];
+    },
+    bundleByHash: (hash) => bundles.get(hash),
+    setPolicy(sidecar, bundle, ceiling) {
+      const { contentHash, version, bundleId } = bundle.bundle.spec;
+      bundles.set(contentHash, bundleText(bundle));
+      if (ceiling !== undefined) bundles.set(ceiling.bundle.spec.contentHash, bundleText(ceiling));
+      const strategy = options.sidecars().get(sidecar)?.spec.rollout?.strategy ?? "Live";
+      const event: StreamEvent = {
+        event: "policy",
+        data: {
+          bundle_id: bundleId,
+          version,
+          hash: contentHash,
+          ceiling_hash: ceiling?.bundle.spec.contentHash ?? "",
+          committed: true,
+          // OnRestart: told, so that it is fetched and kept, and taken up by the next start.
+          activate: strategy !== "OnRestart",
+        },
+      };
+      const hash = JSON.stringify(event.data);
+      if (policies.get(sidecar)?.hash === hash) return;
+      policies.set(sidecar, { event, hash });
+      control?.send({ sidecar }, event);
+    },
+    onReport(report) {
+      const before = reports.get(report.identity.podUid);
+      reports.set(report.identity.podUid, report);
+      const changed = before?.policyHash !== report.policyHash || before.lockProved !== report.lockProved;
+      const sidecar = byUid(report.identity.podUid)?.labels[LABEL_SIDECAR];
+      if (changed && sidecar !== undefined) options.onChange(sidecar);
+    },
+    async onChallenge(identity, challenge) {
+      const id = text(challenge["approval_id"]);
+      if (!/^apr_[0-9a-f]{32}$/.test(id)) throw new Error("approval_id is not an approval's id");
+      const ceremony = isMap(challenge["ceremony"]) ? challenge["ceremony"] : {};
+      const path = `/apis/atoll.dev/v1alpha1/namespaces/${identity.namespace}/approvalrequests`;
+      const name = id.replace("_", "-");
+      await applyObject(
+        options.client,
+        `${path}/${name}`,
+        {
+          apiVersion: API_VERSION,
+          kind: "ApprovalRequest",
+          metadata: { name, namespace: identity.namespace },
+          spec: {
+            approvalId: id,
+            sidecar: byUid(identity.podUid)?.labels[LABEL_SIDECAR] ?? "",
+            pod: identity.podName,
+            podUid: identity.podUid,
+            tool: challenge["tool"] ?? "",
+            principal: challenge["principal"] ?? "",
+            quorum: ceremony["quorum"] ?? 1,
+            challengeHash: sha256(canonicalize(challenge as JsonObject)),
+            challenge,
+            expiresAt: challenge["expires_at"] ?? "",
+          },
+        },
+        "atoll-control",
+      );
+    },
+    running(sidecar) {
+      const counts = new Map<string, number>();
+      for (const pod of options.pods().values()) {
+        const report = reports.get(pod.uid);
+        if (report === undefined || pod.finished || pod.labels[LABEL_SIDECAR] !== sidecar) continue;
+        if (report.policyHash !== "") counts.set(report.policyHash, (counts.get(report.policyHash) ?? 0) + 1);
+      }
+      return [...counts]
+        .map(([hash, pods]) => ({ hash, pods }))
+        .toSorted((a, b) => (a.hash < b.hash ? -1 : 1));
+    },
+    proofs(sidecar) {
+      let [reported, proved] = [0, 0];
+      for (const pod of options.pods().values()) {
+        const report = reports.get(pod.uid);
+        if (report === undefined || pod.finished || pod.labels[LABEL_SIDECAR] !== sidecar) continue;
+        reported++;
+        if (report.lockProved) proved++;
+      }
+      return { reported, proved };
+    },
+    attach(to) {
+      control = to;
+    },
+    look() {
+      const living = new Set<string>();
+      for (const pod of options.pods().values()) {
+        living.add(pod.uid);
+        const sidecar = pod.labels[LABEL_SIDECAR];
+        if (sidecar === undefined || pod.shape === "") continue;
+        const events = freezesOf({ uid: pod.uid, sidecar });
+        const now = JSON.stringify(events);
+        if ((told.get(pod.uid) ?? "[]") === now) continue;
+        told.set(pod.uid, now);
+        for (const event of events) control?.send({ podUid: pod.uid }, event);
+      }
+      for (const uid of told.keys()) if (!living.has(uid)) told.delete(uid);
+      for (const uid of reports.keys()) if (!living.has(uid)) reports.delete(uid);
+      control?.sweep();
+    },
+    stop: () => approvals.stop(),
+  };
+}
