@@ -28,6 +28,10 @@ export const COMMANDS: Readonly<Record<string, Entry>> = {
     summary: "check an evidence pack or a journal with keys of one's own",
     load: async () => (await import("./verify.ts")).verify,
   },
+  view: {
+    summary: "write a page that verifies and shows a pack in a browser",
+    load: async () => (await import("./viewer/viewer.ts")).view,
+  },
   guard: {
     summary: "govern a command on this machine: guardian and agent in one go",
     load: async () => (await import("./guard.ts")).guard,

@@ -69,6 +69,11 @@ const suite = (project: string) => async (): Promise<Outcome> => {
 
 const STEPS: readonly Step[] = [
   { name: "types", what: "strict type check", run: single("tsc", "-p", ".") },
+  {
+    name: "page",
+    what: "strict type check of the evidence page",
+    run: single("tsc", "-p", "cli/viewer"),
+  },
   { name: "lint", what: "type-aware linter", run: single("oxlint", "--type-aware", "--deny-warnings") },
   { name: "format", what: "formatter", run: single("biome", "format", ".") },
   { name: "unit", what: "units, properties, vectors, architecture", run: suite("unit") },
@@ -79,6 +84,7 @@ const STEPS: readonly Step[] = [
     needs: [
       ["strace", "strace"],
       ["python3", "python3"],
+      ["chromium", "chromium"],
     ],
   },
   {

@@ -1,5 +1,6 @@
 // The lines of a pack's file, each ended by a newline, in memory that does not grow with the file.
 
+import { joined, sameBytes, utf8 } from "./bytes.ts";
 import { JsonError, parseJson } from "../contracts/contracts.ts";
 import type { JsonLimits, JsonValue } from "../contracts/contracts.ts";
 import { canonicalize } from "../canonicalize/canonicalize.ts";
@@ -19,7 +20,7 @@ export function* linesOfFile(file: PackFile): Generator<Numbered> {
   let number = 0;
   for (const chunk of file.chunks()) {
     let searchFrom = held.byteLength;
-    held = searchFrom === 0 ? chunk : Buffer.concat([held, chunk]);
+    held = searchFrom === 0 ? chunk : joined([held, chunk]);
     let start = 0;
     for (let end = held.indexOf(NEWLINE, searchFrom); end >= 0; end = held.indexOf(NEWLINE, searchFrom)) {
       number++;
@@ -35,13 +36,12 @@ export function* linesOfFile(file: PackFile): Generator<Numbered> {
 
 export function wholeFile(file: PackFile, most: number): Uint8Array {
   if (file.size > most) throw broken(file.path, 0, `is longer than ${most} bytes`);
-  return Buffer.concat([...file.chunks()]);
+  return joined([...file.chunks()]);
 }
 
 /** The value of bytes that are its canonical form and nothing else. */
 export function canonicalValue(bytes: Uint8Array, limits: JsonLimits): JsonValue {
   const value = parseJson(bytes, limits);
-  if (Buffer.compare(Buffer.from(canonicalize(value), "utf8"), bytes) !== 0)
-    throw new JsonError("not in canonical form", 0);
+  if (!sameBytes(utf8(canonicalize(value)), bytes)) throw new JsonError("not in canonical form", 0);
   return value;
 }

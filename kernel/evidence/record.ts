@@ -1,5 +1,6 @@
 // A record of a journal: a sealed node, or an input that a node names by hash.
 
+import { sameBytes, startsWith, utf8 } from "./bytes.ts";
 import { canonicalize } from "../canonicalize/canonicalize.ts";
 import { ContractError, booleanFrom, closed, hashFrom, oneOf, parseJson } from "../contracts/contracts.ts";
 import type { Input, SealedNode } from "../contracts/contracts.ts";
@@ -20,12 +21,11 @@ export const inputText = (input: Input): string =>
 
 const INPUT_LIMITS = { bytes: 64 << 20, keys: 1_000_000, depth: 70 };
 // In canonical form an input begins with its hash, and no node does.
-const INPUT_START = Buffer.from('{"hash":"sha256:', "utf8");
+const INPUT_START = utf8('{"hash":"sha256:');
 
 /** A recorded line. A node is well-formed, its signature and place not yet judged; an input fits its hash. */
 export function readEntry(line: Uint8Array): Entry {
-  if (Buffer.compare(line.subarray(0, INPUT_START.byteLength), INPUT_START) !== 0)
-    return { kind: "node", sealed: readNode(line) };
+  if (!startsWith(line, INPUT_START)) return { kind: "node", sealed: readNode(line) };
   return readInput(line);
 }
 
@@ -39,8 +39,7 @@ export function readInput(line: Uint8Array): Entry & { readonly kind: "input" } 
     value: o["value"] ?? null,
   };
   const text = inputText(input);
-  if (Buffer.compare(Buffer.from(text, "utf8"), line) !== 0)
-    throw new ContractError("input", "is not in canonical form");
+  if (!sameBytes(utf8(text), line)) throw new ContractError("input", "is not in canonical form");
   if (!input.redacted && hashJson(input.value) !== input.hash)
     throw new ContractError("hash", "is not the hash of the value");
   return { kind: "input", input, text };
