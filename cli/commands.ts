@@ -55,6 +55,10 @@ export const COMMANDS: Readonly<Record<string, Entry>> = {
       return async (argv, io) => decideCommand(argv, io);
     },
   },
+  wasm: {
+    summary: "run a WASM module in the sandbox, or say why it would be refused",
+    load: async () => (await import("./wasm.ts")).wasm,
+  },
   lock: {
     summary: "the egress lock of a network namespace",
     load: async () => (await import("./lock.ts")).lock,

@@ -80,6 +80,9 @@ export interface Sandbox {
   close(): Promise<void>;
 }
 
+/** Beside this file from source, beside the bundle that holds this file otherwise. */
+const EXECUTOR = import.meta.url.endsWith(".ts") ? "./executor.ts" : "./executor.mjs";
+
 const CODES: ReadonlySet<string> = new Set<ComputeCode>([
   "ERR_COMPUTE_GAS_EXHAUSTED",
   "ERR_COMPUTE_TIME_EXHAUSTED",
@@ -97,7 +100,7 @@ const isReason = (value: string): value is Reason => Object.hasOwn(REASONS, valu
 export function createSandbox(options: SandboxOptions = {}): Sandbox {
   const workers = options.workers ?? 2;
   const supervisor = new Supervisor({
-    entry: options.entry ?? fileURLToPath(new URL("./executor.ts", import.meta.url)),
+    entry: options.entry ?? fileURLToPath(new URL(EXECUTOR, import.meta.url)),
     node: options.node ?? process.execPath,
     flags: options.flags ?? [],
     config: {
