@@ -47,6 +47,17 @@ export function bytesOf(code: readonly number[], locals: readonly number[] = [0]
   ]);
 }
 
+/** Blocks that carry many values: the engine alone reads 6 MiB of these for half a minute. */
+function carrying(values: number): Uint8Array {
+  const inner = Array.from({ length: 80_000 }, () => [0x02, 1, 0x00, 0x0b, 0x00]).flat();
+  const body = [0, 0x00, ...inner, 0x0b];
+  const code = Array.from({ length: 16 }, () => Buffer.from([...uleb(body.length), ...body]));
+  const type = [2, 0x60, 0, 0, 0x60, 0, ...uleb(values), ...Array.from({ length: values }, () => 0x7f)];
+  const head = [...HEADER, ...section(1, type), ...section(3, [16, ...Array.from({ length: 16 }, () => 0)])];
+  const all = Buffer.concat([Buffer.from([16]), ...code]);
+  return Buffer.concat([Buffer.from([...head, ...START_EXPORT, 10, ...uleb(all.length)]), all]);
+}
+
 /** Many functions of the same body. */
 export function manyFunctions(count: number, body: readonly number[]): Uint8Array {
   const one = [...uleb(body.length), ...body];
@@ -483,6 +494,8 @@ export function oversized(): Hostile[] {
       "limit-flow",
       manyFunctions(100, [1, ...uleb(4_096), 0x7f, ...repeat(100, 0x02, 0x40, 0x0b), 0x0b]),
     ),
+    refused("blocks of 1,000 values each", "limit-params", carrying(1_000)),
+    refused("blocks of 128 values each", "limit-flow", carrying(128)),
     refused(
       "20,000 operands at once",
       "limit-operands",

@@ -9,6 +9,7 @@ import type { ModuleLimits } from "./limits.ts";
 import type { ModuleShape } from "./module.ts";
 import { NAN, SHAPE } from "./opcodes.ts";
 import { refuse } from "./refusal.ts";
+import { valueType } from "./value.ts";
 
 const BODY = 0;
 const BLOCK = 2;
@@ -56,7 +57,7 @@ export class Flow {
   guestCalls = 0;
   /** Kinds of NaN that are made canonical, as bits `1 << kind`. */
   nans = 0;
-  /** Control instructions. */
+  /** Control instructions, and the values that they carry. */
   turns = 0;
   protected deepest = 0;
   protected live = true;
@@ -178,6 +179,7 @@ export class Flow {
     this.turns++;
     const target = this.#frames[this.#frames.length - 1 - label];
     if (target === undefined) return refuse("invalid");
+    this.turns += target.kind === LOOP ? target.params : target.results;
     if (!this.live) return;
     this.settle();
     if (target.kind === LOOP) return;
@@ -186,7 +188,7 @@ export class Flow {
   }
 
   protected enter(at: number, kind: number, params: number, results: number, after: number): void {
-    this.turns++;
+    this.turns += 1 + params + results;
     if (kind === IF) {
       this.charge(at, GAS.plain);
       this.pop(1, SHAPE.bits);
@@ -298,10 +300,4 @@ export class Flow {
     if (type.wide) this.wide = true;
     return { params: type.params.length, results: type.results.length };
   }
-}
-
-/** A value type that is admitted: the four numbers, the vector, and `funcref`. */
-export function valueType(byte: number): number {
-  if ((byte >= 0x7b && byte <= 0x7f) || byte === 0x70) return byte;
-  return refuse(byte === 0x6f ? "externref" : byte === 0x69 || byte === 0x74 ? "exceptions" : "gc");
 }

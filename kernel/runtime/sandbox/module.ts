@@ -2,10 +2,10 @@
 // name; function bodies are only located.
 
 import { Reader } from "./bytes.ts";
-import { valueType } from "./flow.ts";
 import type { ModuleLimits } from "./limits.ts";
 import { PREVIEW1 } from "./preview1.ts";
 import { refuse } from "./refusal.ts";
+import { valueType } from "./value.ts";
 
 export interface Signature {
   readonly params: readonly number[];

@@ -6,13 +6,13 @@ import { writeAppended } from "./appended.ts";
 import { BodyWriter } from "./body.ts";
 import type { Added, RewriteParts } from "./body.ts";
 import { Reader, Writer } from "./bytes.ts";
-import { valueType } from "./flow.ts";
 import { GAS } from "./gas.ts";
 import type { ModuleLimits } from "./limits.ts";
 import { readModule } from "./module.ts";
 import type { ModuleShape, Sizes } from "./module.ts";
 import { refuse } from "./refusal.ts";
 import { FunctionScan } from "./scan.ts";
+import { valueType } from "./value.ts";
 
 const EVERYTHING: RewriteParts = { stack: true, nan: true };
 

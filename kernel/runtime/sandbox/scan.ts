@@ -4,11 +4,12 @@
 
 import type { Reader } from "./bytes.ts";
 import { EVENT } from "./events.ts";
-import { Flow, valueType } from "./flow.ts";
+import { Flow } from "./flow.ts";
 import { frameUnits, GAS } from "./gas.ts";
 import { CORE, FORM, NAN, SHAPE, SIMD } from "./opcodes.ts";
 import type { OpTable } from "./opcodes.ts";
 import { refuse } from "./refusal.ts";
+import { valueType } from "./value.ts";
 
 export class FunctionScan extends Flow {
   units = 0;
