@@ -65,9 +65,9 @@ export function readTar(source: Source): readonly PackFile[] {
   const files: PackFile[] = [];
   let at = 0;
   let last = "";
-  const refuse = (reason: string): PackInvalid =>
+  const refuse = (reason: string, file = last): PackInvalid =>
     new PackInvalid({
-      file: last,
+      file: file === "" ? "(tar)" : file,
       line: 0,
       code: "CHAIN_BROKEN",
       reason: `${reason} (byte ${at} of the tar)`,
@@ -77,17 +77,17 @@ export function readTar(source: Source): readonly PackFile[] {
     if (header.byteLength < BLOCK) throw refuse("the tar ends without two zero blocks");
     if (isZero(header)) break;
     const path = textOf(header, 0, 100);
-    if (!isPackPath(path)) throw refuse(`\`${path.slice(0, 100)}\` has no place in a pack`);
+    if (!isPackPath(path)) throw refuse(`\`${path.slice(0, 100)}\` has no place in a pack`, path);
     const octal = textOf(header, 124, 12);
     const size = /^[0-7]{11}$/.test(octal) ? Number.parseInt(octal, 8) : -1;
     if (size < 0 || !same(header, tarHeader(path, size)))
-      throw refuse(`the header of \`${path}\` is not the one that a pack has`);
-    if (path <= last) throw refuse(`\`${path}\` is out of order or there twice`);
+      throw refuse(`the header of \`${path}\` is not the one that a pack has`, path);
+    if (path <= last) throw refuse(`\`${path}\` is out of order or there twice`, path);
     last = path;
     const begin = at + BLOCK;
     const end = begin + size;
-    if (end + padding(size) > source.size) throw refuse(`\`${path}\` is longer than the tar`);
-    if (!isZero(source.read(end, padding(size)))) throw refuse(`bytes follow the end of \`${path}\``);
+    if (end + padding(size) > source.size) throw refuse(`\`${path}\` is longer than the tar`, path);
+    if (!isZero(source.read(end, padding(size)))) throw refuse(`bytes follow the end of \`${path}\``, path);
     files.push({ path, size, chunks: () => chunksOf(source, begin, end) });
     at = end + padding(size);
   }
