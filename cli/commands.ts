@@ -48,6 +48,18 @@ export const COMMANDS: Readonly<Record<string, Entry>> = {
     summary: "let a stopped agent go on, with an approver's key",
     load: async () => (await import("./admin.ts")).unfreeze,
   },
+  approvals: {
+    summary: "what waits for a person",
+    load: async () => (await import("./approve.ts")).approvals,
+  },
+  approve: {
+    summary: "say yes to exactly one call",
+    load: async () => (await import("./approve.ts")).approve,
+  },
+  reject: {
+    summary: "say no to a call that waits",
+    load: async () => (await import("./approve.ts")).reject,
+  },
   decide: {
     summary: "judge one call from files",
     load: async () => {

@@ -232,6 +232,29 @@ async function story(): Promise<void> {
       'curl $BASE/mcp/v1/execute -d \'{"tool":"tool:github/create_release", …}\'',
     );
 
+    const waiting = approvalOf(escalated);
+    atoll(
+      "approve",
+      waiting,
+      "--key",
+      at("approver.key"),
+      "--socket",
+      at("journal/admin.sock"),
+      "--yes-to",
+      "tool:github/create_release",
+    );
+    const released = await mcp.callTool(release);
+    const again = await mcp.callTool(release);
+    expect(released.isError !== true && tools.done.get("create_release") === 1, "the approved call passes");
+    expect(
+      reasonOf(again) === "DENY_APPROVAL_REQUIRED" && tools.done.get("create_release") === 1,
+      "and only once",
+    );
+    step(
+      "APPROVED: a person saw the call and signed; the identical call passed once, and not twice",
+      "npx atoll approve apr_… --key approver.key --socket journal/admin.sock",
+    );
+
     atoll("freeze", "--socket", at("journal/admin.sock"), "--reason", "demo");
     const frozen = await mcp.callTool({ name: "github__list_issues", arguments: { repo: "acme/web" } });
     expect(reasonOf(frozen) === "SYSTEM_FROZEN", "a frozen agent can do nothing");
@@ -307,6 +330,12 @@ const reasonOf = (result: { readonly _meta?: unknown }): unknown => {
     ? meta["dev.atoll/reason"]
     : "";
 };
+function approvalOf(result: { readonly _meta?: unknown }): string {
+  const text = JSON.stringify(result._meta ?? null);
+  const id = /apr_[0-9a-f]{32}/.exec(text)?.[0];
+  if (id === undefined) throw new Difference("the escalated call names no approval");
+  return id;
+}
 const firstLine = (text: string): string => text.trim().split("\n", 1)[0] ?? "";
 try {
   await story();

@@ -5,8 +5,16 @@ import { existsSync, unlinkSync } from "node:fs";
 import { createServer } from "node:http";
 import type { IncomingMessage } from "node:http";
 import { join } from "node:path";
-import { ContractError, JsonError, LIMITS, isObject, parseJson } from "../../kernel/contracts/contracts.ts";
+import {
+  ContractError,
+  JsonError,
+  LIMITS,
+  isId,
+  isObject,
+  parseJson,
+} from "../../kernel/contracts/contracts.ts";
 import type { JsonObject, JsonValue } from "../../kernel/contracts/contracts.ts";
+import { approvalObject } from "../approvals/approvals.ts";
 import type { Running } from "../guard/guard.ts";
 
 export interface Admin {
@@ -68,8 +76,22 @@ async function answer(running: Running, request: IncomingMessage): Promise<Answe
     case "POST /unfreeze":
       await running.freezer.unfreeze(await bodyOf(request));
       return ok({ frozen: false });
-    default:
+    case "GET /approvals":
+      return ok({
+        approvals: running.ceremonies.all.map(
+          (a): JsonValue => ({ ...approvalObject(a), challenge: a.challenge, review_open: a.reviewOpen }),
+        ),
+      });
+    default: {
+      const answered = /^POST \/approvals\/(apr_[0-9a-f]{32})$/.exec(route)?.[1];
+      if (answered !== undefined && isId("apr", answered)) {
+        const result = await running.ceremonies.answer(answered, await bodyOf(request));
+        return result.ok
+          ? ok(approvalObject(result.approval))
+          : { status: 409, body: { error: result.reason } };
+      }
       return { status: 404, body: { error: `no \`${route}\`` } };
+    }
   }
 }
 

@@ -3,108 +3,52 @@
 
 import { randomBytes } from "node:crypto";
 import { canonicalize } from "../../kernel/canonicalize/canonicalize.ts";
-import { makeId, targetFrom, timestampOf } from "../../kernel/contracts/contracts.ts";
+import { makeId, timestampOf } from "../../kernel/contracts/contracts.ts";
 import type {
   Amounts,
-  ApprovalFact,
   Code,
   EvidenceFact,
   Facts,
   Hash,
-  Journal,
   JsonObject,
-  JsonValue,
-  Policy,
-  Profile,
   Receipt,
   SealedNode,
   SessionId,
   Source,
-  Target,
-  Timestamp,
   ToolCall,
 } from "../../kernel/contracts/contracts.ts";
 import { hashJson, sha256 } from "../../kernel/crypto/crypto.ts";
 import { createExecutor } from "../../kernel/executor/executor.ts";
-import type { Outcome, Reservations, Result, SpendApproval } from "../../kernel/executor/executor.ts";
+import type { Result } from "../../kernel/executor/executor.ts";
 import { decide } from "../../kernel/guardian/guardian.ts";
 import type { Verdict } from "../../kernel/guardian/guardian.ts";
 import { permittedReceipt, receiptBody, refusedReceipt } from "../../kernel/receipts/receipts.ts";
 import { CLEAN, scanTexts, textsOf } from "../../kernel/threat/threat.ts";
 import type { Scan } from "../../kernel/threat/threat.ts";
 import type { Refusal, Stamp } from "../surfaces/surfaces.ts";
-import type { Telemetry } from "../telemetry/telemetry.ts";
+import type { Ask, Caller, Active, GovernOptions, Told } from "./ask.ts";
+import {
+  destinationOf,
+  modelConnector,
+  plain,
+  profileOf,
+  requiresReceipts,
+  safeTarget,
+  stampOf,
+  urlOf,
+} from "./reading.ts";
 import { Sessions } from "./sessions.ts";
-import type { RestoredSession, Session } from "./sessions.ts";
+import type { Session } from "./sessions.ts";
 
+export type { Active, Approvals, Ask, Caller, GovernOptions, Spending, Told } from "./ask.ts";
 export { Sessions } from "./sessions.ts";
 export type { RestoredSession, Session } from "./sessions.ts";
 
-export type Caller = Facts["principal"];
-
-/** The policy that is in force and where it came from. */
-export interface Active {
-  readonly policy: Policy;
-  readonly version: string;
-  readonly expiresAt: Timestamp | "";
-  readonly document: JsonValue;
-}
-
-/** Budgets as the guardian counts them: what was used, and the reservations of the executor. */
-export interface Spending extends Reservations {
-  used(session: SessionId, nowMs: number): { readonly session: Amounts; readonly daily: Amounts };
-}
-/** Approvals as the guardian keeps them. */
-export interface Approvals {
-  fact(call: ToolCall, facts: Facts, policy: Policy): ApprovalFact;
-  readonly spend: SpendApproval;
-  /** Opens the ceremony for an escalated call, or returns the one that is already open. */
-  open(
-    escalated: Result & { readonly kind: "escalated" },
-    call: ToolCall,
-    policy: Policy,
-  ): Promise<JsonObject | undefined>;
-  /** Resolves when the approval is decided, or after `ms`. */
-  settled(id: string, ms: number, signal: AbortSignal): Promise<boolean>;
-}
-
-export interface GovernOptions {
-  readonly journal: Journal;
-  readonly telemetry: Telemetry;
-  readonly active: () => Active;
-  readonly pod: Facts["pod"] & { readonly uid: string };
-  readonly heartbeatAgeMs: () => Facts["context"]["heartbeatAgeMs"];
-  readonly frozen: () => Facts["freeze"];
-  readonly guardianSession: SessionId;
-  readonly restored: readonly RestoredSession[];
-  readonly spending?: Spending;
-  readonly approvals?: () => Approvals | undefined;
-  readonly now?: () => number;
-}
-
-export interface Ask {
-  readonly target: string;
-  readonly source: Source;
-  readonly args: JsonObject;
-  readonly caller: Caller;
-  /** What was scanned elsewhere; without it the texts of the arguments are. */
-  readonly scan?: Scan;
-  readonly estimate?: Amounts;
-  readonly idempotencyKey?: string;
-  readonly definition?: Facts["definition"];
-  /** Whether the call counts among those under way; one that the agent itself runs does not. */
-  readonly open?: boolean;
-  readonly dispatch: (signal: AbortSignal, stamp: Stamp) => Promise<Outcome>;
-}
-export type Told =
-  | { readonly kind: "done"; readonly output: JsonValue; readonly stamp: Stamp; readonly receipt: Receipt }
-  | {
-      readonly kind: "refused";
-      readonly refusal: Refusal;
-      readonly receipt: Receipt | null;
-      readonly output: JsonValue | null;
-    };
-
+const REFUSED_APPROVAL: ReadonlySet<string> = new Set([
+  "APPROVAL_REJECTED",
+  "DENY_APPROVAL_TIMEOUT",
+  "APPROVAL_INVALID",
+]);
 const CALL: Amounts = { calls: 1, tokens: 0, costMicroUsd: 0 };
 const ZERO: Amounts = { calls: 0, tokens: 0, costMicroUsd: 0 };
 
@@ -528,6 +472,8 @@ export class Governor {
           result.code === "RATE_LIMIT_EXCEEDED"
             ? { retryAfter: result.detail.includes("minute") ? 60 : 1 }
             : {};
+        const refused = /\bapr_[0-9a-f]{32}\b/.exec(result.detail)?.[0];
+        if (refused !== undefined && REFUSED_APPROVAL.has(result.code)) this.#o.approvals?.()?.told(refused);
         return {
           kind: "refused",
           refusal: { code: result.code, detail: result.detail, stamp, begun: false, ...wait },
@@ -536,19 +482,22 @@ export class Governor {
         };
       }
       case "escalated": {
-        const approval = await this.#o.approvals?.()?.open(result, call, this.active.policy);
-        return {
+        const stamp = stampOf(result.receipt, result.node);
+        const told = (refusal: Refusal): Told => ({
           kind: "refused",
-          refusal: {
-            code: result.code,
-            detail: result.verdict.detail,
-            stamp: stampOf(result.receipt, result.node),
-            begun: false,
-            ...(approval === undefined ? {} : { approval }),
-          },
+          refusal,
           receipt: result.receipt,
           output: null,
-        };
+        });
+        const refusal = { code: result.code, detail: result.verdict.detail, stamp, begun: false };
+        const opened = await this.#o
+          .approvals?.()
+          ?.open(result, call, this.active.policy)
+          .catch(() => ({ limited: "the approval could not be recorded" }));
+        if (opened === undefined) return told(refusal);
+        if ("limited" in opened)
+          return told({ ...refusal, code: "RATE_LIMIT_EXCEEDED", detail: opened.limited });
+        return told({ ...refusal, approval: opened.object });
       }
     }
   }
@@ -569,72 +518,4 @@ export class Governor {
       output: null,
     };
   }
-}
-
-export const stampOf = (receipt: Receipt, node: SealedNode): Stamp => ({
-  receiptId: receipt.receipt_id,
-  verdict: receipt.verdict,
-  reason: receipt.reason_code,
-  policyHash: receipt.policy_hash,
-  lamport: node.node.lamport,
-});
-
-function plain(facts: Facts): JsonValue {
-  const value: JsonValue = { ...facts };
-  return value;
-}
-
-function requiresReceipts(policy: Policy): boolean {
-  for (const tool of policy.tools.values()) if (tool.rules.some((r) => r.requires !== null)) return true;
-  return false;
-}
-
-/** A name that is none is still judged, so that its refusal leaves a receipt. */
-function safeTarget(text: string): Target {
-  const cleaned = text.replace(/[^A-Za-z0-9._/%:-]/g, (c) =>
-    [...new TextEncoder().encode(c)].map((b) => `%${b.toString(16).toUpperCase().padStart(2, "0")}`).join(""),
-  );
-  try {
-    return targetFrom(cleaned, "target");
-  } catch {
-    return targetFrom("tool:unknown/unnamed", "target");
-  }
-}
-
-/** The first profile that fits a principal, as the kernel's own gate chooses it. */
-export function profileOf(
-  policy: Policy,
-  caller: Caller & { readonly state: "verified" },
-  namespaceLabels: Readonly<Record<string, string>>,
-): Profile | undefined {
-  return policy.profiles.find((p) => {
-    if (p.serviceAccount !== "" && p.serviceAccount !== caller.serviceAccount)
-      if (p.serviceAccount !== `${caller.namespace}/${caller.serviceAccount}`) return false;
-    if (p.principal !== "" && !p.matchesPrincipal(caller.id)) return false;
-    if (p.role !== "" && !caller.roles.includes(p.role)) return false;
-    return Object.entries(p.namespaceLabels).every(
-      ([k, v]) => Object.hasOwn(namespaceLabels, k) && namespaceLabels[k] === v,
-    );
-  });
-}
-
-const modelConnector = (target: string): string =>
-  target.startsWith("model:") ? (target.slice("model:".length).split("/", 1)[0] ?? "") : "";
-
-function urlOf(text: string): URL | undefined {
-  if (text === "") return undefined;
-  try {
-    return new URL(text);
-  } catch {
-    return undefined;
-  }
-}
-
-const NET = /^net:(.+):(\d{1,5})$/;
-function destinationOf(target: string, url: URL | undefined): Facts["destination"] {
-  const net = NET.exec(target);
-  if (net !== null) return { state: "known", host: net[1] ?? "", port: Number(net[2]) };
-  if (url === undefined) return { state: "none" };
-  const port = url.port === "" ? (url.protocol === "https:" ? 443 : 80) : Number(url.port);
-  return { state: "known", host: url.hostname.replace(/^\[(.*)\]$/, "$1"), port };
 }

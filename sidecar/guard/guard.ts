@@ -7,7 +7,7 @@ import { readFile, readdir } from "node:fs/promises";
 import { join } from "node:path";
 import type { FastifyRequest } from "fastify";
 import { createBudget } from "../../kernel/budget/budget.ts";
-import { ContractError, timestampOf } from "../../kernel/contracts/contracts.ts";
+import { ContractError, isId, timestampOf } from "../../kernel/contracts/contracts.ts";
 import type { JsonObject, Receipt, SessionId } from "../../kernel/contracts/contracts.ts";
 import { signerFromPem } from "../../kernel/crypto/crypto.ts";
 import { compilePolicy } from "../../kernel/policy/policy.ts";
@@ -17,6 +17,8 @@ import { artifactStore, createSandbox, directory } from "../../kernel/runtime/sa
 import type { Sandbox } from "../../kernel/runtime/sandbox/sandbox.ts";
 import { parseTrustRoots } from "../../kernel/trust/trust.ts";
 import type { TrustRoots } from "../../kernel/trust/trust.ts";
+import type { Ceremonies } from "../../kernel/escalation/ceremony/ceremony.ts";
+import { approvalObject, approvalsOf, openCeremonies } from "../approvals/approvals.ts";
 import { checkConfig, principalOf } from "../config/config.ts";
 import type { BundleInput, GuardianConfig, Listen } from "../config/config.ts";
 import { createUpstreams } from "../dispatch/dispatch.ts";
@@ -39,6 +41,7 @@ export interface Running {
   readonly governor: Governor;
   readonly journal: OpenJournal;
   readonly freezer: Freezer;
+  readonly ceremonies: Ceremonies;
   readonly telemetry: Telemetry;
   readonly roots: TrustRoots;
   readonly active: Active;
@@ -88,7 +91,7 @@ export function activate(
   if (p0 !== undefined && p0.signed.layer !== "P0")
     throw new ContractError("ceiling", "a P0 bundle is expected");
   return {
-    policy: compilePolicy(p1.content, p0 === undefined ? {} : { ceiling: p0.content }),
+    policy: compilePolicy(p1.content, { keys: roots, ...(p0 === undefined ? {} : { ceiling: p0.content }) }),
     version: `${p1.signed.bundleId}@${p1.signed.version}`,
     expiresAt: p1.signed.expiresAt,
     document: p1.content,
@@ -118,8 +121,12 @@ export async function startGuardian(config: GuardianConfig, log: (line: string) 
       for (const sealed of l.nodes) index.add(sealed.node.body, sealed.node.session_id);
     },
   });
+  const ceremonies = openCeremonies(journal);
   const budget = createBudget({ timezone: () => active.policy.timezone });
-  const before = restore(journal.entries(), budget, journal.ownSession, Date.now());
+  const before = restore(journal.entries(), journal.ownSession, Date.now(), (sealed) => {
+    budget.restore(sealed.node);
+    ceremonies.restore(sealed, active.policy);
+  });
   const index = new ReceiptIndex();
   for (const r of before.receipts) index.put(r.receipt, r.session);
   if (before.unknown.length > 0) await journal.append(before.unknown, []).durable;
@@ -132,6 +139,9 @@ export async function startGuardian(config: GuardianConfig, log: (line: string) 
     state: before.freeze,
     telemetry,
   });
+  const approvals = approvalsOf(ceremonies, (a) =>
+    log(JSON.stringify({ event: "approval_needed", id: a.id, tool: a.tool, expires_at: a.expiresAt })),
+  );
   const governor = new Governor({
     journal,
     telemetry,
@@ -147,6 +157,7 @@ export async function startGuardian(config: GuardianConfig, log: (line: string) 
     guardianSession: journal.ownSession,
     restored: before.sessions,
     spending: budget,
+    approvals: () => approvals,
   });
   freezer.onFreeze = () => governor.abort();
 
@@ -163,7 +174,10 @@ export async function startGuardian(config: GuardianConfig, log: (line: string) 
     traceHeaders: traceOf,
     runWasm: wasmRunner(() => sandbox.get()),
     receipt: (id, session) => index.get(id, session),
-    approval: () => undefined,
+    approval: (id, session) => {
+      const found = isId("apr", id) ? ceremonies.get(id) : undefined;
+      return found?.challenge["session_id"] === session ? approvalObject(found) : undefined;
+    },
   };
   const app = buildApp(surface);
   await app.ready();
@@ -191,6 +205,7 @@ export async function startGuardian(config: GuardianConfig, log: (line: string) 
     governor,
     journal,
     freezer,
+    ceremonies,
     telemetry,
     roots,
     active,

@@ -10,7 +10,6 @@ import type {
   SealedNode,
   SessionId,
 } from "../../kernel/contracts/contracts.ts";
-import type { Budget } from "../../kernel/budget/budget.ts";
 import { EMPTY_USAGE, outcomeReceipt, parseReceipt, receiptBody } from "../../kernel/receipts/receipts.ts";
 import type { RestoredSession } from "../govern/govern.ts";
 import type { Entry } from "../journal/journal.ts";
@@ -31,9 +30,9 @@ const isReceipt = (body: JsonObject): boolean => body["type"] === "atoll.dev/rec
 
 export function restore(
   entries: Iterable<Entry>,
-  budget: Budget,
   ownSession: SessionId,
   nowMs: number,
+  each: (sealed: SealedNode) => void,
 ): Restored {
   const sessions = new Map<
     SessionId,
@@ -66,7 +65,7 @@ export function restore(
       continue;
     }
     const { node, hash } = entry.sealed;
-    budget.restore(node);
+    each(entry.sealed);
     freeze = freezeAfter(freeze, node.kind, node.body, hash);
     if (!isReceipt(node.body)) continue;
     const receipt = parseReceipt(node.body);

@@ -1,0 +1,115 @@
+// Approvals as the guardian keeps them: the kernel's ceremonies with the clock of this boot and the redaction of the policy.
+
+import { randomBytes } from "node:crypto";
+import { readFileSync } from "node:fs";
+import { RE2JS } from "re2js";
+import { isId } from "../../kernel/contracts/contracts.ts";
+import type { Journal, JsonObject, JsonValue, Policy } from "../../kernel/contracts/contracts.ts";
+import { createCeremonies } from "../../kernel/escalation/ceremony/ceremony.ts";
+import type { Approval, Ceremonies } from "../../kernel/escalation/ceremony/ceremony.ts";
+import type { Approvals } from "../govern/govern.ts";
+
+/** The machine's boot: another one ends every approval. Where it cannot be known, each process is a boot of its own. */
+function bootId(): string {
+  try {
+    return readFileSync("/proc/sys/kernel/random/boot_id", "utf8").trim();
+  } catch {
+    return randomBytes(16).toString("hex");
+  }
+}
+
+export function openCeremonies(journal: Journal): Ceremonies {
+  return createCeremonies({
+    journal,
+    clock: {
+      now: Date.now,
+      monotonic: () => Math.floor(Number(process.hrtime.bigint() / 1_000_000n)),
+      bootId: bootId(),
+    },
+    random: () => randomBytes(16),
+    redact,
+  });
+}
+
+const after = (ms: number, run: () => void): (() => void) => {
+  const timer = setTimeout(run, Math.min(ms, 2 ** 31 - 1));
+  return () => clearTimeout(timer);
+};
+
+export function approvalsOf(ceremonies: Ceremonies, opened: (approval: Approval) => void): Approvals {
+  return {
+    fact: (call, facts, policy) => ceremonies.fact(call, facts, policy),
+    spend(permit) {
+      const { approval } = permit.facts;
+      if (approval.state !== "granted") throw new Error("the permit has no approval");
+      ceremonies.spend(approval.id);
+    },
+    told: (id) => {
+      if (isId("apr", id)) ceremonies.told(id);
+    },
+    async open(escalated, call, policy) {
+      const result = await ceremonies.open(
+        call,
+        escalated.facts,
+        policy,
+        escalated.verdict.ceremony,
+        escalated.node,
+      );
+      if (result.state === "limited") return { limited: result.reason };
+      if (result.fresh) opened(result.approval);
+      return { object: approvalObject(result.approval) };
+    },
+    settled(id, ms, signal) {
+      if (!isId("apr", id)) return Promise.resolve(false);
+      const gone = new Promise<boolean>((resolve) =>
+        signal.addEventListener("abort", () => resolve(false), { once: true }),
+      );
+      return Promise.race([ceremonies.settled(id, ms, after), gone]);
+    },
+  };
+}
+
+/** What a client is told of an approval. */
+export const approvalObject = (a: Approval): JsonObject => ({
+  id: a.id,
+  state: a.state,
+  tool: a.tool,
+  ceremony: a.ceremony.name,
+  quorum: a.ceremony.quorum,
+  approved_by: a.approvedBy,
+  expires_at: a.expiresAt,
+  how: `atoll approve ${a.id} --key FILE`,
+});
+
+const compiled = new Map<string, RE2JS | undefined>();
+function expressionOf(text: string): RE2JS | undefined {
+  if (!compiled.has(text)) {
+    let expression: RE2JS | undefined;
+    try {
+      expression = RE2JS.compile(text);
+    } catch {
+      // An expression that cannot be read redacts everything rather than nothing.
+      expression = undefined;
+    }
+    compiled.set(text, expression);
+  }
+  return compiled.get(text);
+}
+
+/** The arguments as an approver may see them. */
+export function redact(value: JsonValue, policy: Policy): JsonValue {
+  if (policy.perimeter.redact.length === 0) return value;
+  if (typeof value === "string") {
+    let out = value;
+    for (const text of policy.perimeter.redact) {
+      const expression = expressionOf(text);
+      if (expression === undefined) return "[redacted]";
+      out = expression.matcher(out).replaceAll("[redacted]");
+    }
+    return out;
+  }
+  if (Array.isArray(value)) return value.map((v: JsonValue) => redact(v, policy));
+  if (typeof value === "object" && value !== null)
+    return Object.fromEntries(Object.entries(value).map(([k, v]) => [k, redact(v, policy)]));
+  return value;
+}
