@@ -14,6 +14,9 @@ import { hashFrom, keyIdFrom, signatureFrom } from "../contracts/contracts.ts";
 import { isSoundPoint } from "./points.ts";
 import type { Hash, JsonObject, JsonValue, KeyId, Signature } from "../contracts/contracts.ts";
 
+export { tokenKey } from "./jwk.ts";
+export type { TokenKey } from "./jwk.ts";
+
 export const sha256 = (text: string | Uint8Array): Hash =>
   hashFrom(`sha256:${hash("sha256", text, "hex")}`, "hash");
 /** The 32 raw bytes of a hash, and back. */

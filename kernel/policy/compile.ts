@@ -31,6 +31,7 @@ import type {
   ToolPolicy,
 } from "../contracts/contracts.ts";
 import { compileExpression, ExpressionError } from "../guardian/guardian.ts";
+import { compileRelations, tokenVerifier } from "../identity/identity.ts";
 import { pinSchema } from "../manifest/manifest.ts";
 import { destinations, namePattern } from "../surface/surface.ts";
 import type { KeyBook } from "../trust/trust.ts";
@@ -521,11 +522,13 @@ const budgetsOf = (
 });
 
 function identityOf(doc: PolicyDoc): Policy["identity"] {
-  const tuples = new Set(doc.identity?.relations ?? []);
+  const jwt = doc.identity?.jwt ?? null;
+  // A key set that cannot verify is refused when the policy loads, not when the first token comes.
+  tokenVerifier(jwt);
   return {
     mode: doc.identity?.mode ?? "serviceAccount",
-    jwt: doc.identity?.jwt ?? null,
-    relates: (object, relation, subject) => tuples.has(`${object}#${relation}@${subject}`),
+    jwt,
+    relates: compileRelations(doc.identity?.relations ?? [], "identity.relations"),
   };
 }
 
