@@ -86,10 +86,7 @@ const converts = (to: Known, from: readonly Kind[], perUnit = 1): Callable => ({
   form: "function",
 });
 const getter = (of: readonly Kind[]): Callable => ({
-  overloads: [
-    ...each(of, INT),
-    ...(of.includes("timestamp") ? [[["timestamp", "string"], always(INT)] as Overload] : []),
-  ],
+  overloads: [...each(of, INT), [["timestamp", "string"], always(INT)]],
   cost: (a) => CALL + (a.length > 1 ? 1500 : 60),
   form: "method",
   literal: { at: 1, check: (zone) => (isZone(zone) ? null : `\`${zone}\` is no time zone`) },

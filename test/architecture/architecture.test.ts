@@ -26,7 +26,7 @@ const tree: Sources = new Map(
     .filter((path) => path.endsWith(".ts"))
     .map((path) => [path, readFileSync(path, "utf8")]),
 );
-const ENTRIES = ["cli/atoll.ts", "operator/main.ts"];
+const ENTRIES = ["cli/atoll.ts", "operator/main.ts", "operator/webhook.ts"];
 const planted = (path: string, text: string): Sources => new Map([...tree, [path, text]]);
 
 test("the graph is seen: known imports of each kind are in it", () => {
@@ -139,11 +139,12 @@ test("files stay short enough to be read", () => {
 });
 
 /**
- * Lines that run in the trusted base, without the instrumenter. The design's 3,500 are passed by two parts that are
- * larger than foreseen: the sandbox's process boundary (frames read as hostile, pool, supervisor, WASI host: 940)
- * and the exact judgement of schemas around the compiler (450).
+ * Lines that run in the trusted base, without the instrumenter. The design's 3,500 are passed by three parts that are
+ * larger than foreseen: the sandbox's process boundary (frames read as hostile, pool, supervisor, WASI host: 940),
+ * the exact judgement of schemas around the compiler (450) and the type check and cost bound of expressions (900),
+ * which no engine has.
  */
-const BUDGET = 4_600;
+const BUDGET = 5_200;
 
 test("the trusted base stays within its budget", () => {
   const n = trustedLines(tree);

@@ -27,6 +27,8 @@ export const SECOND_DOORS: ReadonlySet<string> = new Set([
   "cli/authoring/read.ts",
   "cli/bundle/file.ts",
   "operator/bundle/fetch.ts",
+  "operator/control/desk.ts",
+  "operator/control/identity.ts",
   "sidecar/govern/outcomes.ts",
 ]);
 
@@ -107,6 +109,7 @@ export const baseRule = (sources: Sources): string[] =>
 export const PROGRAMS: readonly string[] = [
   "sidecar/gate",
   "sidecar/resolve",
+  "sidecar/island",
   "cli/demo",
   "kernel/escalation/ceremony",
 ];
