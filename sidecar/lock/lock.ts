@@ -52,6 +52,7 @@ const HANDSHAKE = "tcp flags & (fin | syn | rst | ack)";
 const SYN = `${HANDSHAKE} == syn`;
 const SYN_ACK = `${HANDSHAKE} == syn | ack`;
 const ANY_SYN = "tcp flags & syn == syn";
+const NO_SYN = "tcp flags & syn == 0";
 const TCP = "meta l4proto 6";
 // Neighbour solicitation and advertisement, never routed (hop limit 255): without them IPv6 reaches nobody.
 const NEIGHBOUR = "meta l4proto 58 icmpv6 type { 135, 136 } ip6 hoplimit 255";
@@ -60,6 +61,8 @@ type Rule = readonly [match: string, verdict: string, comment: string];
 
 const out = (border: string): Rule[] => [
   ['oifname "lo"', "jump loopback", "to loopback"],
+  // First because nearly every packet is one of these; the rules below would come to the same.
+  [`${NO_SYN} ct mark ${border} meta skuid ${GUARDIAN_UID}`, "accept", "guardian's live flows out"],
   [NEIGHBOUR, "accept", "neighbour discovery out"],
   ["meta l4proto 17", "drop", "UDP out"],
   ["meta l4proto { 1, 58 }", "drop", "ICMP out"],
@@ -101,6 +104,7 @@ const loopback = (mark: string): Rule[] => {
 
 const into = (border: string): Rule[] => [
   ['iifname "lo"', "accept", "from loopback"],
+  [`${NO_SYN} ct mark ${border} meta skuid ${GUARDIAN_UID}`, "accept", "guardian's live flows in"],
   [NEIGHBOUR, "accept", "neighbour discovery in"],
   // Path MTU and unreachable messages about the guardian's own flows; an echo is related to nothing.
   [
