@@ -60,6 +60,14 @@ export const COMMANDS: Readonly<Record<string, Entry>> = {
     summary: "say no to a call that waits",
     load: async () => (await import("./approve.ts")).reject,
   },
+  override: {
+    summary: "in an emergency: say yes at once, and leave a review open",
+    load: async () => (await import("./approve.ts")).override,
+  },
+  review: {
+    summary: "close the review of an override",
+    load: async () => (await import("./approve.ts")).review,
+  },
   decide: {
     summary: "judge one call from files",
     load: async () => {

@@ -152,7 +152,7 @@ function inWords(path: string, outcome: Exclude<Outcome, { readonly finding: Fin
   return `VALID ${path}${signer}
   ${report.nodes} nodes${condensed}, ${sessions} sessions${some}, ${report.checkpoints} checkpoints, ${report.inputs} inputs (${report.redacted} redacted)
   ${report.uncovered} nodes after the last checkpoint
-  tree of ${report.tree_size} nodes, root ${report.root_hash}
+${report.open_reviews.map((hash) => `  OPEN REVIEW of emergency override ${hash}\n`).join("")}  tree of ${report.tree_size} nodes, root ${report.root_hash}
 not proved by this:
 ${NOT_PROVED.map((line) => `  - ${line}`).join("\n")}
 `;

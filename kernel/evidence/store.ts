@@ -5,6 +5,7 @@ import { createGraphCheck } from "../proofgraph/proofgraph.ts";
 import type { GraphOptions } from "../proofgraph/proofgraph.ts";
 import { PackInvalid, broken, placed } from "./finding.ts";
 import { readEntry } from "./record.ts";
+import { createReviews } from "./reviews.ts";
 
 export interface StoreRecord {
   readonly segment: string;
@@ -19,6 +20,8 @@ export interface StoreReport {
   readonly sessions: number;
   readonly checkpoints: number;
   readonly uncovered: number;
+  /** Emergency overrides that nobody has reviewed. */
+  readonly open_reviews: readonly Hash[];
   readonly tree_size: number;
   readonly root_hash: Hash;
 }
@@ -30,6 +33,7 @@ export function verifyStore(
   least?: { readonly tree_size: number; readonly root_hash: Hash; readonly record: number },
 ): StoreReport {
   const check = createGraphCheck({ order: "journal", keyOf });
+  const reviews = createReviews();
   let last = "nothing";
   let count = 0;
   let inputs = 0;
@@ -63,6 +67,7 @@ export function verifyStore(
         `${node.session_id} lamport ${node.lamport}, after ${last}: ${fault.reason}`,
         fault.code,
       );
+    reviews.note(node);
     last = `${node.session_id} lamport ${node.lamport} ${hash}`;
     if (node.kind === "CHECKPOINT") {
       checkpoints++;
@@ -84,6 +89,7 @@ export function verifyStore(
     sessions: check.heads().length,
     checkpoints,
     uncovered,
+    open_reviews: reviews.open(),
     tree_size: check.tree.size,
     root_hash: check.tree.root(),
   };

@@ -25,6 +25,8 @@ import {
 import type { Manifest, OrderLine } from "./manifest.ts";
 import { readInput } from "./record.ts";
 import { RUN_SH } from "./replayscript.ts";
+import { createReviews } from "./reviews.ts";
+import type { Reviews } from "./reviews.ts";
 import { isPackPath } from "./tar.ts";
 import type { PackFile } from "./tar.ts";
 
@@ -40,6 +42,8 @@ export interface PackReport {
   readonly checkpoints: number;
   /** Nodes that no checkpoint covers. */
   readonly uncovered: number;
+  /** Emergency overrides that nobody has reviewed, as far as the pack's nodes say. */
+  readonly open_reviews: readonly Hash[];
   readonly tree_size: number;
   readonly root_hash: Hash;
 }
@@ -70,6 +74,7 @@ export function verifyPack(list: readonly PackFile[], roots: KeyBook): PackRepor
     redacted,
     checkpoints: walk.checkpoints.size,
     uncovered: checked.uncovered,
+    open_reviews: walk.reviews.open(),
     tree_size: manifest.tree_size,
     root_hash: manifest.root_hash,
   };
@@ -138,6 +143,7 @@ function* orderLines(file: PackFile | undefined): Generator<OrderLine & { readon
 
 interface Walk {
   readonly graph: GraphCheck;
+  readonly reviews: Pick<Reviews, "open">;
   /** Hash, tree size and root of every checkpoint read so far. */
   readonly checkpoints: ReadonlyMap<Hash, { readonly size: number; readonly root: Hash }>;
   /** Where in the tree each condensed node was found; the number is an index in a whole pack only. */
@@ -164,6 +170,7 @@ function createWalk(files: Files, roots: KeyBook, partial: boolean): Walk {
   });
   const checkpoints = new Map<Hash, { readonly size: number; readonly root: Hash }>();
   const condensed = new Map<Hash, number>();
+  const reviews = createReviews();
   const readers = new Map<string, { readonly lines: Generator<Numbered>; next: Numbered | undefined }>();
   let nodes = 0;
 
@@ -187,6 +194,7 @@ function createWalk(files: Files, roots: KeyBook, partial: boolean): Walk {
 
   return {
     graph,
+    reviews,
     checkpoints,
     condensed,
     nodes: () => nodes,
@@ -230,6 +238,7 @@ function createWalk(files: Files, roots: KeyBook, partial: boolean): Walk {
     if (sealed.node.session_id !== session)
       throw broken(path, number, `holds a node of ${sealed.node.session_id}`);
     judged(path, number, graph.next(sealed));
+    reviews.note(sealed.node);
     if (sealed.node.kind === "CHECKPOINT") {
       const body = placed(path, number, () => parseCheckpoint(sealed.node.body));
       checkpoints.set(sealed.hash, { size: body.tree_size, root: body.root_hash });

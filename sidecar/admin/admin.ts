@@ -79,13 +79,26 @@ async function answer(running: Running, request: IncomingMessage): Promise<Answe
     case "GET /approvals":
       return ok({
         approvals: running.ceremonies.all.map(
-          (a): JsonValue => ({ ...approvalObject(a), challenge: a.challenge, review_open: a.reviewOpen }),
+          (a): JsonValue => ({
+            ...approvalObject(a),
+            challenge: a.challenge,
+            review_open: a.reviewOpen,
+            override: a.override,
+          }),
         ),
       });
     default: {
       const answered = /^POST \/approvals\/(apr_[0-9a-f]{32})$/.exec(route)?.[1];
       if (answered !== undefined && isId("apr", answered)) {
         const result = await running.ceremonies.answer(answered, await bodyOf(request));
+        return result.ok
+          ? ok(approvalObject(result.approval))
+          : { status: 409, body: { error: result.reason } };
+      }
+      const reviewed = /^POST \/approvals\/(apr_[0-9a-f]{32})\/review$/.exec(route)?.[1];
+      if (reviewed !== undefined && isId("apr", reviewed)) {
+        const { policy } = running.active;
+        const result = await running.ceremonies.review(reviewed, await bodyOf(request), policy);
         return result.ok
           ? ok(approvalObject(result.approval))
           : { status: 409, body: { error: result.reason } };
@@ -108,6 +121,8 @@ function statusOf(running: Running): JsonObject {
     journal: running.journal.state().state,
     tree_size: running.journal.treeSize,
     under_way: running.governor.underWay,
+    approvals_pending: running.ceremonies.all.filter((a) => a.state === "pending").length,
+    reviews_open: running.ceremonies.all.filter((a) => a.reviewOpen).map((a): JsonValue => a.id),
     freeze: freeze.state === "clear" ? null : { node: freeze.node, reason: freeze.reason },
     sessions: running.governor.sessions
       .all()

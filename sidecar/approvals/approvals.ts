@@ -8,6 +8,7 @@ import type { Journal, JsonObject, JsonValue, Policy } from "../../kernel/contra
 import { createCeremonies } from "../../kernel/escalation/ceremony/ceremony.ts";
 import type { Approval, Ceremonies } from "../../kernel/escalation/ceremony/ceremony.ts";
 import type { Approvals } from "../govern/govern.ts";
+import type { Telemetry } from "../telemetry/telemetry.ts";
 
 /** The machine's boot: another one ends every approval. Where it cannot be known, each process is a boot of its own. */
 function bootId(): string {
@@ -18,8 +19,8 @@ function bootId(): string {
   }
 }
 
-export function openCeremonies(journal: Journal): Ceremonies {
-  return createCeremonies({
+export function openCeremonies(journal: Journal, telemetry: Telemetry): Ceremonies {
+  const ceremonies = createCeremonies({
     journal,
     clock: {
       now: Date.now,
@@ -29,6 +30,23 @@ export function openCeremonies(journal: Journal): Ceremonies {
     random: () => randomBytes(16),
     redact,
   });
+  const count = <T>(result: T): T => {
+    telemetry.gauge("reviewsOpen", ceremonies.all.filter((a) => a.reviewOpen).length);
+    return result;
+  };
+  return {
+    ...ceremonies,
+    get all() {
+      return ceremonies.all;
+    },
+    answer: async (id, assertion) => count(await ceremonies.answer(id, assertion)),
+    review: async (id, review, policy) => count(await ceremonies.review(id, review, policy)),
+    restore(sealed, policy) {
+      ceremonies.restore(sealed, policy);
+      const { type } = sealed.node.body;
+      if (type === "atoll.dev/override/v1" || type === "atoll.dev/review/v1") count(type);
+    },
+  };
 }
 
 const after = (ms: number, run: () => void): (() => void) => {
@@ -64,7 +82,9 @@ export function approvalsOf(ceremonies: Ceremonies, opened: (approval: Approval)
       const gone = new Promise<boolean>((resolve) =>
         signal.addEventListener("abort", () => resolve(false), { once: true }),
       );
-      return Promise.race([ceremonies.settled(id, ms, after), gone]);
+      // Decided either way: what a refusal says, the identical call hears when it is judged again.
+      const decided = ceremonies.settled(id, ms, after).then(() => ceremonies.get(id)?.state !== "pending");
+      return Promise.race([decided, gone]);
     },
   };
 }

@@ -46,7 +46,7 @@ export interface Approvals {
   ): Promise<{ readonly object: JsonObject } | { readonly limited: string }>;
   /** The refusal of an approval has been told: the next identical call starts anew. */
   told(id: string): void;
-  /** Resolves when the approval is decided, or after `ms`. */
+  /** True when the approval is decided, one way or the other; false when the time is over or the client gone. */
   settled(id: string, ms: number, signal: AbortSignal): Promise<boolean>;
 }
 

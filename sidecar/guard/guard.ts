@@ -121,7 +121,7 @@ export async function startGuardian(config: GuardianConfig, log: (line: string) 
       for (const sealed of l.nodes) index.add(sealed.node.body, sealed.node.session_id);
     },
   });
-  const ceremonies = openCeremonies(journal);
+  const ceremonies = openCeremonies(journal, telemetry);
   const budget = createBudget({ timezone: () => active.policy.timezone });
   const before = restore(journal.entries(), journal.ownSession, Date.now(), (sealed) => {
     budget.restore(sealed.node);

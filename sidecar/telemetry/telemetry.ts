@@ -20,7 +20,7 @@ export interface Telemetry {
   decided(decision: Decision, seconds: number): void;
   upstream(seconds: number): void;
   journalSync(seconds: number, batch: number): void;
-  gauge(name: "policyAge" | "ledgerLag" | "lockOk" | "frozen", value: number): void;
+  gauge(name: "policyAge" | "ledgerLag" | "lockOk" | "frozen" | "reviewsOpen", value: number): void;
   budget(scope: string, field: string, left: number): void;
   policy(hash: string, version: string): void;
   text(): Promise<string>;
@@ -87,6 +87,11 @@ export function createTelemetry(log: (line: string) => void): Telemetry {
       registers,
     }),
     lockOk: new Gauge({ name: "atoll_lock_ok", help: "1 when the egress lock was proved lately", registers }),
+    reviewsOpen: new Gauge({
+      name: "atoll_reviews_open",
+      help: "Emergency overrides that nobody has reviewed",
+      registers,
+    }),
     frozen: new Gauge({ name: "atoll_frozen", help: "1 while the agent is frozen", registers }),
   };
   return {

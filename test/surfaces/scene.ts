@@ -24,6 +24,8 @@ export interface Scene {
   readonly model: StandIn;
   readonly tools: StandIn;
   readonly approverPem: string;
+  readonly approverTwoPem: string;
+  readonly overridePem: string;
   readonly lines: string[];
   /** Ends this guardian and starts another on the same folder. */
   again(): Promise<Scene>;
@@ -31,7 +33,7 @@ export interface Scene {
 }
 
 export interface SceneOptions {
-  readonly policy?: (document: Record<string, unknown>) => void;
+  readonly policy?: (document: Record<string, unknown>, approverTwo: string) => void;
 }
 
 export async function scene(options: SceneOptions = {}): Promise<Scene> {
@@ -44,10 +46,14 @@ export async function scene(options: SceneOptions = {}): Promise<Scene> {
     String(k.export({ type: "spki", format: "pem" }));
   const approverPem = approverKey.privateKey.export({ type: "pkcs8", format: "pem" });
   const approver = signerFromPem(approverPem);
+  const approverTwoKey = generateKeyPairSync("ed25519");
+  const overrideKey = generateKeyPairSync("ed25519");
+  const approverTwoPem = approverTwoKey.privateKey.export({ type: "pkcs8", format: "pem" });
+  const overridePem = overrideKey.privateKey.export({ type: "pkcs8", format: "pem" });
   const content = parse(
     demoPolicy({ model: model.url, tools: tools.url, approver: approver.keyId, module: "" }),
   ) as Record<string, unknown>;
-  options.policy?.(content);
+  options.policy?.(content, signerFromPem(approverTwoPem).keyId);
   const document: JsonObject = JSON.parse(JSON.stringify(content));
   const signed = signBundle(
     {
@@ -67,7 +73,7 @@ export async function scene(options: SceneOptions = {}): Promise<Scene> {
   mkdirSync(join(folder, "credentials"));
   writeFileSync(join(folder, "credentials", "MODEL_KEY"), `${MODEL_SECRET}\n`);
   writeFileSync(join(folder, "credentials", "GITHUB_TOKEN"), TOOL_SECRET);
-  const trust = `role: policy\n${pem(policyKey.publicKey)}\nrole: approver\n${pem(approverKey.publicKey)}`;
+  const trust = `role: policy\n${pem(policyKey.publicKey)}\nrole: approver\n${pem(approverKey.publicKey)}\nrole: approver\n${pem(approverTwoKey.publicKey)}\nrole: override\n${pem(overrideKey.publicKey)}`;
   const lines: string[] = [];
   const start = () =>
     startGuardian(
@@ -94,6 +100,8 @@ export async function scene(options: SceneOptions = {}): Promise<Scene> {
     model,
     tools,
     approverPem,
+    approverTwoPem,
+    overridePem,
     lines,
     async again() {
       await guardian.drain(1_000);

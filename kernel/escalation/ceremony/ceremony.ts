@@ -67,6 +67,8 @@ export interface Approval {
   readonly approvedBy: readonly KeyId[];
   /** An override that nobody has reviewed yet. */
   readonly reviewOpen: boolean;
+  /** The override as it was signed. */
+  readonly override: JsonObject | null;
 }
 export type Answered =
   | { readonly ok: true; readonly approval: Approval }
@@ -168,6 +170,7 @@ export function createCeremonies(o: CeremonyOptions): Ceremonies {
     state: stateOf(e),
     approvedBy: e.assertions.map((a) => a.by),
     reviewOpen: !e.reviewed && e.assertions.some((a) => a.decision === "override"),
+    override: e.assertions.find((a) => a.decision === "override")?.raw ?? null,
   });
   const moment = (e: Entry): JsonObject => ({ boot_id: e.escalated.bootId, monotonic_ms: e.escalated.ms });
   const nowMoment = (): JsonObject => ({
@@ -408,6 +411,9 @@ export function createCeremonies(o: CeremonyOptions): Ceremonies {
         const set = waiters.get(id) ?? new Set();
         waiters.set(id, set.add(woken));
         cancels.push(after(ms, () => look(true)));
+        // Its end is heard when it comes, not when the waiting is over.
+        const life = e.ceremony.expiresSeconds * 1000 - waitedOf(e);
+        if (life < ms) cancels.push(after(Math.max(0, life) + 2, () => look(false)));
         woken();
       });
     },
