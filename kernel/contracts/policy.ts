@@ -4,7 +4,7 @@
 import type { CeremonyDoc, ConnectorDoc, ModelDoc } from "./document.ts";
 import type { Hash, KeyId, Signature } from "./ids.ts";
 import type { JsonObject, JsonValue } from "./json.ts";
-import type { Amounts, EffectClass, Sandbox, SideEffect, ThreatLevel } from "./values.ts";
+import type { Amounts, EffectClass, Input, Sandbox, SideEffect, ThreatLevel } from "./values.ts";
 
 /** An expression that was parsed, type-checked and bounded at load. `variables` are the names it reads. */
 export interface Program {
@@ -158,7 +158,6 @@ export interface Policy {
   readonly perimeter: {
     readonly open: (epochMs: number) => boolean;
     readonly deniedDataClasses: ReadonlySet<string>;
-    readonly redact: readonly string[];
     /** -1: none. */
     readonly maxConcurrent: number;
     readonly requireTls: boolean;
@@ -173,7 +172,15 @@ export interface Policy {
   readonly lifetimeMs: number;
   readonly privateAddresses: readonly string[];
   readonly capabilityTypes: ReadonlyMap<string, readonly string[]>;
-  readonly retention: { readonly lowTierDays: number; readonly inputs: "full" | "redacted" | "hashes" };
+  readonly lowTierDays: number;
+  /** How calls and facts are written down and shown to approvers. */
+  readonly recording: {
+    readonly inputs: "full" | "redacted" | "hashes";
+    /** The value itself where nothing is blotted out. */
+    readonly blot: (value: JsonValue) => JsonValue;
+    readonly args: (hash: Hash, value: JsonValue) => Input;
+    readonly facts: (hash: Hash, value: JsonValue) => Input;
+  };
   readonly concurrentCalls: number;
   readonly requestsPerSecond: number;
   readonly timezone: string;

@@ -215,7 +215,8 @@ export function createExecutor(options: ExecutorOptions): Executor {
         node: null,
       };
     const factsValue = factsJson(facts);
-    const judged = judgedOf(call, policy, facts, verdict, hashJson(factsValue));
+    const factsHash = hashJson(factsValue);
+    const judged = judgedOf(call, policy, facts, verdict, factsHash);
     const flood = turn.state === "summary";
     const receipt = flood
       ? refusedReceipt(judged, "DENY", "RATE_LIMIT_EXCEEDED", { ...EMPTY_USAGE, calls: turn.calls })
@@ -228,14 +229,7 @@ export function createExecutor(options: ExecutorOptions): Executor {
         issued_at: timestampOf(clock.now()),
         body: receiptBody(receipt),
       },
-      [
-        { hash: call.argsHash, redacted: false, value: call.args },
-        {
-          hash: judged.factsHash === "" ? call.argsHash : judged.factsHash,
-          redacted: false,
-          value: factsValue,
-        },
-      ],
+      [policy.recording.args(call.argsHash, call.args), policy.recording.facts(factsHash, factsValue)],
     );
     if (placed === null || !(await placed.durable)) return unavailable();
     tell({ node: placed.node, receipt, verdict });
@@ -330,10 +324,7 @@ export function createExecutor(options: ExecutorOptions): Executor {
         issued_at: timestampOf(clock.now()),
         body: receiptBody(intent),
       },
-      [
-        { hash: call.argsHash, redacted: false, value: call.args },
-        { hash: factsHash, redacted: false, value: factsValue },
-      ],
+      [policy.recording.args(call.argsHash, call.args), policy.recording.facts(factsHash, factsValue)],
     );
     const flight: Flight = { session: facts.session.id, abort: new AbortController() };
     flights.add(flight);

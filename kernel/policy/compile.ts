@@ -38,6 +38,7 @@ import type { KeyBook } from "../trust/trust.ts";
 import { closeSchema } from "./close.ts";
 import { checkConsistency } from "./layers.ts";
 import { compilePerimeter, strictest } from "./perimeter.ts";
+import { compileRecording } from "./recording.ts";
 import { parsePolicy } from "./shape.ts";
 
 export interface CompileOptions {
@@ -132,10 +133,12 @@ function assemble(
     lifetimeMs: Math.min(doc.decision?.lifetimeMs ?? 30_000, p0?.decision?.lifetimeMs ?? Infinity),
     privateAddresses: doc.privateAddresses?.allow ?? [],
     capabilityTypes: new Map(Object.entries(doc.capabilityTypes ?? {})),
-    retention: {
-      lowTierDays: doc.retention?.lowTierDays ?? 7,
-      inputs: doc.retention?.inputs ?? "redacted",
-    },
+    lowTierDays: doc.retention?.lowTierDays ?? 7,
+    recording: compileRecording(
+      doc.retention?.inputs ?? "redacted",
+      [...(doc.perimeter?.redact ?? []), ...(p0?.perimeter?.redact ?? [])],
+      "perimeter.redact",
+    ),
     concurrentCalls: Math.min(doc.limits?.concurrentCalls ?? 16, p0?.limits?.concurrentCalls ?? Infinity),
     requestsPerSecond: Math.min(
       doc.limits?.requestsPerSecond ?? 50,

@@ -13,7 +13,6 @@ export function compilePerimeter(own: Section, above: Section): Policy["perimete
   return {
     open: (now) => hours.every((h) => h(now)),
     deniedDataClasses: new Set(sections.flatMap((s) => s.dataClasses?.deny ?? [])),
-    redact: [...new Set(sections.flatMap((s) => s.redact ?? []))],
     maxConcurrent: concurrent.length === 0 ? -1 : Math.min(...concurrent),
     // Only the layer that speaks may lift the default, and never against the other.
     requireTls: above?.requireTls === true || (own?.requireTls ?? above?.requireTls ?? true),

@@ -1,10 +1,9 @@
-// Approvals as the guardian keeps them: the kernel's ceremonies with the clock of this boot and the redaction of the policy.
+// Approvals as the guardian keeps them: the kernel's ceremonies with the clock of this boot.
 
 import { randomBytes } from "node:crypto";
 import { readFileSync } from "node:fs";
-import { RE2JS } from "re2js";
 import { isId } from "../../kernel/contracts/contracts.ts";
-import type { Journal, JsonObject, JsonValue, Policy } from "../../kernel/contracts/contracts.ts";
+import type { Journal, JsonObject } from "../../kernel/contracts/contracts.ts";
 import { createCeremonies } from "../../kernel/escalation/ceremony/ceremony.ts";
 import type { Approval, Ceremonies } from "../../kernel/escalation/ceremony/ceremony.ts";
 import type { Approvals } from "../govern/govern.ts";
@@ -28,7 +27,6 @@ export function openCeremonies(journal: Journal, telemetry: Telemetry): Ceremoni
       bootId: bootId(),
     },
     random: () => randomBytes(16),
-    redact,
   });
   const count = <T>(result: T): T => {
     telemetry.gauge("reviewsOpen", ceremonies.all.filter((a) => a.reviewOpen).length);
@@ -100,36 +98,3 @@ export const approvalObject = (a: Approval): JsonObject => ({
   expires_at: a.expiresAt,
   how: `atoll approve ${a.id} --key FILE`,
 });
-
-const compiled = new Map<string, RE2JS | undefined>();
-function expressionOf(text: string): RE2JS | undefined {
-  if (!compiled.has(text)) {
-    let expression: RE2JS | undefined;
-    try {
-      expression = RE2JS.compile(text);
-    } catch {
-      // An expression that cannot be read redacts everything rather than nothing.
-      expression = undefined;
-    }
-    compiled.set(text, expression);
-  }
-  return compiled.get(text);
-}
-
-/** The arguments as an approver may see them. */
-export function redact(value: JsonValue, policy: Policy): JsonValue {
-  if (policy.perimeter.redact.length === 0) return value;
-  if (typeof value === "string") {
-    let out = value;
-    for (const text of policy.perimeter.redact) {
-      const expression = expressionOf(text);
-      if (expression === undefined) return "[redacted]";
-      out = expression.matcher(out).replaceAll("[redacted]");
-    }
-    return out;
-  }
-  if (Array.isArray(value)) return value.map((v: JsonValue) => redact(v, policy));
-  if (typeof value === "object" && value !== null)
-    return Object.fromEntries(Object.entries(value).map(([k, v]) => [k, redact(v, policy)]));
-  return value;
-}

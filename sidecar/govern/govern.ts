@@ -11,9 +11,9 @@ import type {
   Facts,
   Hash,
   JsonObject,
+  Policy,
   Receipt,
   SealedNode,
-  SessionId,
   Source,
   ToolCall,
 } from "../../kernel/contracts/contracts.ts";
@@ -168,7 +168,7 @@ export class Governor {
     const receipt = passed
       ? permittedReceipt(judged, { effectId: "", expiresAt: timestampOf(this.#now() + policy.lifetimeMs) })
       : refusedReceipt(judged, "DENY", verdict.code);
-    const node = await this.#record(receipt, facts.session.id, call, facts);
+    const node = await this.#record(receipt, policy, call, facts);
     if (node === null) return this.#refused("JOURNAL_UNAVAILABLE", "the record could not be made durable");
     this.#heard(node, receipt, verdict);
     const stamp = stampOf(receipt, node);
@@ -184,6 +184,7 @@ export class Governor {
   /** Records a refusal that no gate has made: bytes that are no call. */
   async refuse(code: Code, detail: string, source: Source, caller: Caller, target: string): Promise<Told> {
     const call = this.callOf({ target, source, args: {} });
+    const { policy } = this.active;
     const facts = this.#facts({ caller, estimate: ZERO }, call, CLEAN);
     const verdict: Verdict = {
       gates: [],
@@ -196,7 +197,7 @@ export class Governor {
       detail,
     };
     const receipt = refusedReceipt(this.#judged(call, facts, verdict), "DENY", code);
-    const node = await this.#record(receipt, facts.session.id, call, facts);
+    const node = await this.#record(receipt, policy, call, facts);
     if (node === null) return this.#refused("JOURNAL_UNAVAILABLE", "the record could not be made durable");
     this.#heard(node, receipt, verdict);
     return {
@@ -370,11 +371,12 @@ export class Governor {
 
   async #record(
     receipt: Receipt,
-    session: SessionId,
+    { recording }: Policy,
     call: ToolCall,
     facts: Facts,
   ): Promise<SealedNode | null> {
     try {
+      const session = facts.session.id;
       const { nodes, durable } = this.#o.journal.append(
         [
           {
@@ -386,8 +388,8 @@ export class Governor {
           },
         ],
         [
-          { hash: call.argsHash, redacted: false, value: call.args },
-          { hash: hashJson(plain(facts)), redacted: false, value: plain(facts) },
+          recording.args(call.argsHash, call.args),
+          recording.facts(hashJson(plain(facts)), plain(facts)),
         ],
       );
       await durable;

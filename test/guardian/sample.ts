@@ -11,6 +11,7 @@ import {
 } from "../../kernel/contracts/contracts.ts";
 import type {
   Facts,
+  Input,
   JsonObject,
   Journal,
   NodeDraft,
@@ -188,17 +189,20 @@ export const quickSigner: Signer = {
 export function memoryJournal(
   fails: (append: number) => boolean = () => false,
   signer: Signer = platformSigner(),
-): Journal & { readonly nodes: SealedNode[] } {
+): Journal & { readonly nodes: SealedNode[]; readonly inputs: Input[] } {
   const chains = createChains(signer);
   const nodes: SealedNode[] = [];
+  const inputs: Input[] = [];
   let appends = 0;
   return {
     nodes,
-    append(drafts: readonly NodeDraft[]) {
+    inputs,
+    append(drafts: readonly NodeDraft[], named: readonly Input[] = []) {
       const n = ++appends;
       const sealed = drafts.map((d) => chains.seal(d));
       if (fails(n)) return { nodes: sealed, durable: Promise.reject(new Error("JOURNAL_UNAVAILABLE")) };
       nodes.push(...sealed);
+      inputs.push(...named);
       return { nodes: sealed, durable: Promise.resolve() };
     },
   };

@@ -50,8 +50,6 @@ export interface CeremonyOptions {
     readonly bootId: string;
   };
   readonly random: () => Uint8Array;
-  /** The arguments as an approver may see them. */
-  readonly redact?: (value: JsonValue, policy: Policy) => JsonValue;
 }
 
 export type ApprovalState = "pending" | "granted" | "rejected" | "expired" | "invalid" | "used";
@@ -232,7 +230,7 @@ export function createCeremonies(o: CeremonyOptions): Ceremonies {
       shown: {
         tool: call.target,
         principal,
-        arguments: o.redact === undefined ? call.args : o.redact(call.args, policy),
+        arguments: policy.recording.blot(call.args),
         policy: policy.name,
         consequence: consequence(call.target, policy, ceremony),
       },
