@@ -387,10 +387,7 @@ export class Governor {
             body: receiptBody(receipt),
           },
         ],
-        [
-          recording.args(call.argsHash, call.args),
-          recording.facts(hashJson(plain(facts)), plain(facts)),
-        ],
+        [recording.args(call.argsHash, call.args), recording.facts(hashJson(plain(facts)), plain(facts))],
       );
       await durable;
       return nodes[0] ?? null;
