@@ -20,6 +20,7 @@ async function run(config: Config, stop: AbortSignal): Promise<void> {
     namespace: SYSTEM_NAMESPACE,
     secret: "atoll-control-ca",
     dnsNames: [service, `atoll-control.${SYSTEM_NAMESPACE}.svc`],
+    addresses: config.addresses,
   });
   const stopped = new Promise<void>((resolve) =>
     stop.addEventListener("abort", () => resolve(), { once: true }),

@@ -10,6 +10,7 @@ await runProgram(async (config, stop) => {
     port: config.port,
     requireSignature: config.requireSignature,
     log,
+    addresses: config.addresses,
   });
   log({ event: "serving", port: webhook.port });
   await new Promise((resolve) => stop.addEventListener("abort", resolve, { once: true }));

@@ -10,6 +10,8 @@ export interface Config {
   readonly port: number;
   readonly healthPort: number;
   readonly identity: string;
+  /** Addresses for which the serving certificates are also good, for API servers that reach us without a Service. */
+  readonly addresses: readonly string[];
 }
 
 export function readConfig(env: Readonly<Record<string, string | undefined>>): Config {
@@ -27,6 +29,7 @@ export function readConfig(env: Readonly<Record<string, string | undefined>>): C
     port: port("ATOLL_PORT", 8443),
     healthPort: port("ATOLL_HEALTH_PORT", 8080),
     identity: env["POD_NAME"] ?? hostname(),
+    addresses: (env["ATOLL_EXTRA_ADDRESSES"] ?? "").split(",").filter((a) => a !== ""),
   };
 }
 

@@ -1,5 +1,6 @@
 // A real API server with our kinds, for the tests of this folder.
 import { readFileSync, readdirSync } from "node:fs";
+import { Agent, request } from "node:https";
 import { parseAllDocuments } from "yaml";
 import { startControlPlane } from "../../kind-e2e/cluster.ts";
 import type { ControlPlane, ControlPlaneOptions } from "../../kind-e2e/cluster.ts";
@@ -12,7 +13,8 @@ export interface Reply {
 }
 export interface Api {
   readonly plane: ControlPlane;
-  call(method: string, path: string, body?: unknown, type?: string): Promise<Reply>;
+  /** As the administrator (system:masters), or as somebody else. */
+  call(method: string, path: string, body?: unknown, type?: string, as?: string): Promise<Reply>;
   stop(): Promise<void>;
 }
 
@@ -49,29 +51,73 @@ export const nameOf = (object: Json): string =>
 
 export async function startApi(options: ControlPlaneOptions = {}): Promise<Api> {
   const plane = await startControlPlane(options);
-  const call: Api["call"] = async (method, path, body, type) => {
-    const { status, text: answer } = await plane.ask(
-      path,
-      method === "GET" ? undefined : { method, body: body ?? {}, ...(type === undefined ? {} : { type }) },
-    );
-    let parsed: Json;
-    try {
-      parsed = JSON.parse(answer) as Json;
-    } catch {
-      parsed = {};
-    }
-    return { status, message: text(parsed["message"]) || (status >= 400 ? answer : ""), body: parsed };
+  const agent = new Agent({
+    keepAlive: true,
+    ca: plane.caPem,
+    cert: readFileSync(plane.certificateFile),
+    key: readFileSync(plane.keyFile),
+  });
+  const call: Api["call"] = (method, path, body, type, as) =>
+    new Promise((resolve, reject) => {
+      const payload = method === "GET" ? undefined : JSON.stringify(body ?? {});
+      const sent = request(
+        `${plane.url}${path}`,
+        {
+          method,
+          agent,
+          headers: {
+            ...(as === undefined ? {} : { "impersonate-user": as }),
+            ...(payload === undefined
+              ? {}
+              : {
+                  "content-type": type ?? "application/json",
+                  // Said by us: for DELETE Node would send a body of which the API server knows nothing.
+                  "content-length": Buffer.byteLength(payload),
+                }),
+          },
+        },
+        (response) => {
+          let answer = "";
+          response.setEncoding("utf8");
+          response.on("data", (part: string) => (answer += part));
+          response.on("error", reject);
+          response.on("end", () => {
+            const status = response.statusCode ?? 0;
+            let parsed: Json = {};
+            try {
+              parsed = JSON.parse(answer) as Json;
+            } catch {
+              // Not every answer is an object; its text is then the message.
+            }
+            resolve({
+              status,
+              message: status >= 400 ? text(parsed["message"]) || answer : "",
+              body: parsed,
+            });
+          });
+        },
+      );
+      sent.on("error", reject);
+      sent.end(payload);
+    });
+  return {
+    plane,
+    call,
+    async stop() {
+      agent.destroy();
+      await plane.stop();
+    },
   };
-  return { plane, call, stop: () => plane.stop() };
 }
 
 /** Server-side apply as the installer would. */
-export async function apply(api: Api, object: Json): Promise<Reply> {
+export async function apply(api: Api, object: Json, manager = "test", as?: string): Promise<Reply> {
   const reply = await api.call(
     "PATCH",
-    `${pathOf(object)}/${nameOf(object)}?fieldManager=test&force=true`,
+    `${pathOf(object)}/${nameOf(object)}?fieldManager=${manager}&force=true`,
     object,
     "application/apply-patch+yaml",
+    as,
   );
   if (reply.status >= 300) throw new Error(`${text(object["kind"])} ${nameOf(object)}: ${reply.message}`);
   return reply;

@@ -1,8 +1,8 @@
 // The true path: a signed bundle and a GuardianSidecar are applied, and from then on a pod gets its guardian.
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { apply, until } from "./api.ts";
-import type { Api, Json } from "./api.ts";
-import { sidecarSpec } from "./shapes.ts";
+import type { Api, Json, Reply } from "./api.ts";
+import { INSTALLER, sidecarSpec } from "./shapes.ts";
 import { ROOTS, bundle, makeKey, pod, startWhole } from "./whole.ts";
 import type { Whole } from "./whole.ts";
 
@@ -10,6 +10,10 @@ let whole: Whole;
 let api: Api;
 const condition = (path: string, type: string): Promise<Json> => whole.condition(path, type);
 const stranger = makeKey();
+const GROUP = "/apis/admissionregistration.k8s.io/v1";
+/** Only the installer may take the webhooks away, not even the administrator. */
+const gone = (plural: string): Promise<Reply> =>
+  api.call("DELETE", `${GROUP}/${plural}/atoll`, undefined, undefined, INSTALLER);
 beforeAll(async () => {
   whole = await startWhole();
   api = whole.api;
@@ -57,7 +61,7 @@ test("a bundle of a stranger is refused on application, and by the operator when
     bundle({ version: 2, signers: [stranger.signer] }),
   );
   expect(refused.message).toContain("POLICY_SIGNATURE_INVALID");
-  await api.call("DELETE", "/apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations/atoll");
+  expect((await gone("validatingwebhookconfigurations")).message).toBe("");
   await until("it is stored without the webhook", async () => {
     const reply = await api.call(
       "POST",
@@ -78,7 +82,9 @@ test("a bundle of a stranger is refused on application, and by the operator when
 });
 
 test("with the webhook gone a pod is refused, not admitted without its guardian", async () => {
-  await api.call("DELETE", "/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations/atoll");
+  const refused = await api.call("DELETE", `${GROUP}/mutatingwebhookconfigurations/atoll`);
+  expect(refused.message).toContain("helm uninstall --kube-as-user");
+  expect((await gone("mutatingwebhookconfigurations")).message).toBe("");
   await until("the webhook is no longer asked", async () => {
     const reply = await api.call("POST", "/api/v1/namespaces/team-a/pods?dryRun=All", pod("two"));
     return reply.message.includes("atoll-shape");

@@ -2,7 +2,7 @@
 import { buildShapes, canonicalShape, shapePod } from "../../operator/shape/shape.ts";
 import { matchTerms } from "../../operator/kinds/kinds.ts";
 import type { IndexEntry, JsonMap, SidecarSpec } from "../../operator/kinds/kinds.ts";
-import { yamlFolder, apply, applyCrds, until } from "./api.ts";
+import { yamlFile, yamlFolder, apply, applyCrds, until } from "./api.ts";
 import type { Api, Json } from "./api.ts";
 
 export const IMAGE = `registry.example/atoll/sidecar@sha256:${"a".repeat(64)}`;
@@ -54,13 +54,17 @@ export async function ground(api: Api): Promise<void> {
   await applyCrds(api);
   await namespace(api, "atoll-system", {});
   await namespace(api, "atoll-shape", {});
-  await apply(api, {
+  // The operator's and the installer's real rights: whatever the tests do as them, they can do in a cluster.
+  for (const object of yamlFile("charts/atoll/templates/rbac.yaml")) await apply(api, object);
+  await trust(api, "", ROOTS);
+}
+export const trust = (api: Api, pem: string, sha256: string): Promise<unknown> =>
+  apply(api, {
     apiVersion: "v1",
     kind: "ConfigMap",
     metadata: { name: "atoll-trust-roots", namespace: "atoll-system" },
-    data: { "roots.pem": "", sha256: ROOTS, images: `${IMAGE.split("@")[1] ?? ""}\n` },
+    data: { "roots.pem": pem, sha256, images: `${IMAGE.split("@")[1] ?? ""}\n` },
   });
-}
 
 export const policies = (): Json[] => yamlFolder("charts/atoll/templates/admission");
 
@@ -80,10 +84,21 @@ export async function enforce(api: Api): Promise<void> {
   });
 }
 
-export const storeIndex = (api: Api, sidecars: readonly IndexEntry[]): Promise<unknown> =>
-  apply(api, {
-    apiVersion: "atoll.dev/v1alpha1",
-    kind: "ShapeIndex",
-    metadata: { name: "cluster" },
-    spec: { sidecars },
-  });
+export const OPERATOR = "system:serviceaccount:atoll-system:atoll-operator";
+export const INSTALLER = "system:serviceaccount:atoll-system:atoll-installer";
+export const indexOf = (sidecars: readonly IndexEntry[]): Json => ({
+  apiVersion: "atoll.dev/v1alpha1",
+  kind: "ShapeIndex",
+  metadata: { name: "cluster" },
+  spec: { sidecars },
+});
+export async function storeIndex(api: Api, sidecars: readonly IndexEntry[]): Promise<void> {
+  const reply = await api.call(
+    "PATCH",
+    "/apis/atoll.dev/v1alpha1/shapeindexes/cluster?fieldManager=atoll-operator&force=true",
+    indexOf(sidecars),
+    "application/apply-patch+yaml",
+    OPERATOR,
+  );
+  if (reply.status >= 300) throw new Error(reply.message);
+}

@@ -3,7 +3,7 @@ import { generateKeyPairSync } from "node:crypto";
 import { KubeConfig } from "@kubernetes/client-node";
 import type { JsonObject, Timestamp } from "../../kernel/contracts/contracts.ts";
 import { hashFrom } from "../../kernel/contracts/contracts.ts";
-import { hashJson, signerFromPem } from "../../kernel/crypto/crypto.ts";
+import { hashJson, sha256, signerFromPem } from "../../kernel/crypto/crypto.ts";
 import type { Signer } from "../../kernel/crypto/crypto.ts";
 import { bundleManifest, signBundle } from "../../kernel/policy/policy.ts";
 import type { BundleHead } from "../../kernel/policy/policy.ts";
@@ -21,7 +21,7 @@ import { startWebhook } from "../../operator/webhook/webhook.ts";
 import type { Webhook } from "../../operator/webhook/webhook.ts";
 import { apply, startApi, yamlFile } from "./api.ts";
 import type { Api, Json } from "./api.ts";
-import { enforce, ground, namespace } from "./shapes.ts";
+import { enforce, ground, namespace, trust } from "./shapes.ts";
 
 export interface Key {
   readonly signer: Signer;
@@ -99,22 +99,34 @@ export interface Whole {
   stop(): Promise<void>;
 }
 
+/** A client with a service account's own token, and so with no more rights than the chart gives it. */
+export async function clientOf(api: Api, serviceAccount: string): Promise<Client> {
+  const { body, message } = await api.call(
+    "POST",
+    `/api/v1/namespaces/atoll-system/serviceaccounts/${serviceAccount}/token`,
+    { apiVersion: "authentication.k8s.io/v1", kind: "TokenRequest", spec: { expirationSeconds: 7200 } },
+  );
+  if (message !== "") throw new Error(message);
+  const config = new KubeConfig();
+  config.loadFromOptions({
+    clusters: [{ name: "c", server: api.plane.url, caData: Buffer.from(api.plane.caPem).toString("base64") }],
+    users: [{ name: "u", token: (body["status"] as { token: string }).token }],
+    contexts: [{ name: "x", cluster: "c", user: "u" }],
+    currentContext: "x",
+  });
+  return clientFrom(config);
+}
+
 export async function startWhole(): Promise<Whole> {
   const api = await startApi();
   await ground(api);
-  await apply(api, {
-    apiVersion: "v1",
-    kind: "ConfigMap",
-    metadata: { name: "atoll-trust-roots", namespace: "atoll-system" },
-    data: { "roots.pem": ROOTS },
-  });
-  const config = new KubeConfig();
-  config.loadFromFile(api.plane.kubeconfig);
-  const client = clientFrom(config);
+  await trust(api, ROOTS, sha256(ROOTS));
+  const client = await clientOf(api, "atoll-operator");
+  const webhookClient = await clientOf(api, "atoll-webhook");
   const lines: string[] = [];
   const log = (line: unknown): void => void lines.push(JSON.stringify(line));
   const webhook = await startWebhook({
-    client,
+    client: webhookClient,
     port: 0,
     requireSignature: true,
     log,
