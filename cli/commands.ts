@@ -28,6 +28,10 @@ export const COMMANDS: Readonly<Record<string, Entry>> = {
     summary: "check an evidence pack or a journal with keys of one's own",
     load: async () => (await import("./verify.ts")).verify,
   },
+  replay: {
+    summary: "decide every recorded call of a pack again",
+    load: async () => (await import("./replay.ts")).replayPack,
+  },
   view: {
     summary: "write a page that verifies and shows a pack in a browser",
     load: async () => (await import("./viewer/viewer.ts")).view,

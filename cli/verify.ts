@@ -1,25 +1,16 @@
 // `atoll verify`: checks a pack, or a journal's folder, with nothing but keys of one's own.
 
-import {
-  closeSync,
-  existsSync,
-  fstatSync,
-  lstatSync,
-  openSync,
-  readFileSync,
-  readSync,
-  readdirSync,
-  statSync,
-} from "node:fs";
+import { existsSync, readFileSync, statSync } from "node:fs";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
-import { NOT_PROVED, PackInvalid, readTar, verifyPack, verifyStore } from "../kernel/evidence/evidence.ts";
-import type { Finding, PackFile, PackReport, StoreReport } from "../kernel/evidence/evidence.ts";
+import { NOT_PROVED, PackInvalid, verifyPack, verifyStore } from "../kernel/evidence/evidence.ts";
+import type { Finding, PackReport, StoreReport } from "../kernel/evidence/evidence.ts";
 import { parseTrustRoots } from "../kernel/trust/trust.ts";
 import type { KeyBook } from "../kernel/trust/trust.ts";
 import { JournalRefused, checkHeads, readJournal } from "../sidecar/journal/journal.ts";
 import { UsageError } from "./io.ts";
 import type { Io } from "./io.ts";
+import { withPack } from "./pack.ts";
 
 const USAGE = `usage: atoll verify PACK|DIR --trust roots.pem [--json]
   PACK     a tar of \`atoll export\`
@@ -67,9 +58,8 @@ type Outcome =
 /** The verdict over a pack's file, an unpacked pack or a journal's folder. */
 export function judge(path: string, roots: KeyBook): Outcome {
   try {
-    if (!statSync(path).isDirectory()) return { kind: "pack", report: verifyTar(path, roots) };
-    if (existsSync(join(path, "manifest.json")))
-      return { kind: "pack", report: verifyPack(filesIn(path), roots) };
+    if (!statSync(path).isDirectory() || existsSync(join(path, "manifest.json")))
+      return { kind: "pack", report: withPack(path, (files) => verifyPack(files, roots)) };
     const reading = readJournal(path);
     checkHeads(path, (id) => roots.keyFor("guardian", id));
     return {
@@ -81,56 +71,6 @@ export function judge(path: string, roots: KeyBook): Outcome {
     if (error instanceof JournalRefused)
       return { finding: { file: path, line: 0, code: error.code, reason: error.message } };
     throw error;
-  }
-}
-
-function verifyTar(path: string, roots: KeyBook): PackReport {
-  const fd = openSync(path, "r");
-  try {
-    const size = fstatSync(fd).size;
-    const read = (at: number, length: number): Uint8Array => {
-      const buffer = Buffer.alloc(length);
-      let done = 0;
-      while (done < length) {
-        const got = readSync(fd, buffer, done, length - done, at + done);
-        if (got === 0) break;
-        done += got;
-      }
-      return buffer.subarray(0, done);
-    };
-    return verifyPack(readTar({ size, read }), roots);
-  } finally {
-    closeSync(fd);
-  }
-}
-
-/** Plain files under a folder; anything else that lies there is no part of a pack. */
-function filesIn(root: string): readonly PackFile[] {
-  const files: PackFile[] = [];
-  const walk = (folder: string): void => {
-    for (const name of readdirSync(join(root, folder)).sort()) {
-      const path = folder === "" ? name : `${folder}/${name}`;
-      const stat = lstatSync(join(root, path));
-      if (stat.isDirectory()) walk(path);
-      else if (!stat.isFile())
-        throw new PackInvalid({ file: path, line: 0, code: "CHAIN_BROKEN", reason: "is not a plain file" });
-      else files.push({ path, size: stat.size, chunks: () => chunksOf(join(root, path)) });
-    }
-  };
-  walk("");
-  return files;
-}
-function* chunksOf(path: string): Generator<Uint8Array> {
-  const fd = openSync(path, "r");
-  try {
-    for (;;) {
-      const buffer = Buffer.alloc(64 << 10);
-      const got = readSync(fd, buffer);
-      if (got === 0) return;
-      yield buffer.subarray(0, got);
-    }
-  } finally {
-    closeSync(fd);
   }
 }
 

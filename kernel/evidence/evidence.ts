@@ -3,7 +3,9 @@
 
 export { createPack } from "./build.ts";
 export type { PackBuilder, PackOptions, PackSummary } from "./build.ts";
-export { PackInvalid } from "./finding.ts";
+export { packContents } from "./contents.ts";
+export type { PackContents, PackLine } from "./contents.ts";
+export { PackInvalid, broken } from "./finding.ts";
 export type { Finding } from "./finding.ts";
 export { NOT_PROVED } from "./limits.ts";
 export { SPEC, writeManifest } from "./manifest.ts";

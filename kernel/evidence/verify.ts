@@ -9,6 +9,7 @@ import type { Break, GraphCheck } from "../proofgraph/proofgraph.ts";
 import { parseCheckpoint } from "../proofgraph/proofgraph.ts";
 import type { KeyBook } from "../trust/trust.ts";
 import { readNode } from "../receipts/receipts.ts";
+import { orderLines } from "./contents.ts";
 import { broken, placed } from "./finding.ts";
 import { canonicalValue, linesOfFile, wholeFile } from "./lines.ts";
 import type { Numbered } from "./lines.ts";
@@ -20,7 +21,6 @@ import {
   parseInclusion,
   parseManifest,
   parseManifestSig,
-  parseOrderLine,
 } from "./manifest.ts";
 import type { Manifest, OrderLine } from "./manifest.ts";
 import { readInput } from "./record.ts";
@@ -57,7 +57,8 @@ export function verifyPack(list: readonly PackFile[], roots: KeyBook): PackRepor
     if (!isPackPath(path)) throw broken(path.slice(0, 200), 0, "has no place in a pack");
   const { manifest, signer } = verifyManifest(files, roots);
   verifyEntries(files, manifest);
-  const orders = [...orderLines(need(files, "checkpoints.jsonl", manifest))];
+  const orderFile = need(files, "checkpoints.jsonl", manifest);
+  const orders = orderFile === undefined ? [] : [...orderLines(orderFile)];
   const partial = orders.length > 0 && orders.every((line) => line.order.length === 0);
   const walk = createWalk(files, roots, partial);
   const checked = partial
@@ -130,15 +131,6 @@ function need(files: Files, path: string, manifest: Manifest): PackFile | undefi
   const file = files.get(path);
   if (file === undefined && manifest.tree_size > 0) throw broken(path, 0, "is missing");
   return file;
-}
-
-function* orderLines(file: PackFile | undefined): Generator<OrderLine & { readonly line: number }> {
-  if (file === undefined) return;
-  for (const { number, bytes } of linesOfFile(file))
-    yield {
-      line: number,
-      ...placed(file.path, number, () => parseOrderLine(canonicalValue(bytes, PACK_LIMITS))),
-    };
 }
 
 interface Walk {

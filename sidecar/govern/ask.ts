@@ -28,6 +28,8 @@ export interface Active {
   readonly version: string;
   readonly expiresAt: Timestamp | "";
   readonly document: JsonValue;
+  /** The P0 document above it, where there is one. */
+  readonly ceiling?: JsonValue;
 }
 
 /** Budgets as the guardian counts them: what was used, and the reservations of the executor. */

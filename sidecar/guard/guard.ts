@@ -33,6 +33,7 @@ import { buildApp, serverOf } from "../surfaces/surfaces.ts";
 import type { Surface } from "../surfaces/surfaces.ts";
 import { createTelemetry } from "../telemetry/telemetry.ts";
 import type { Telemetry } from "../telemetry/telemetry.ts";
+import { recordActivation } from "./activation.ts";
 import { Freezer } from "./freeze.ts";
 import { restore } from "./restore.ts";
 import { wasmRunner } from "./wasm.ts";
@@ -95,6 +96,7 @@ export function activate(
     version: `${p1.signed.bundleId}@${p1.signed.version}`,
     expiresAt: p1.signed.expiresAt,
     document: p1.content,
+    ...(p0 === undefined ? {} : { ceiling: p0.content }),
   };
 }
 
@@ -130,6 +132,7 @@ export async function startGuardian(config: GuardianConfig, log: (line: string) 
   const index = new ReceiptIndex();
   for (const r of before.receipts) index.put(r.receipt, r.session);
   if (before.unknown.length > 0) await journal.append(before.unknown, []).durable;
+  await recordActivation(journal, journal.ownSession, active, Date.now());
 
   const freezer = new Freezer({
     journal,

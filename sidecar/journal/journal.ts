@@ -476,6 +476,7 @@ async function start(
     append,
     checkpoint: writeCheckpoint,
     async close() {
+      if (state.state === "closed") return;
       clearInterval(timer);
       clearTimeout(retry);
       try {
@@ -486,6 +487,8 @@ async function start(
         await spare.catch(() => undefined);
         file?.close();
         live?.close();
+        file = undefined;
+        live = undefined;
         unlock();
       }
     },
