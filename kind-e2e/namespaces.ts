@@ -1,7 +1,7 @@
 // A machine inside the machine: namespaces of its own for network, mounts, processes, host name and IPC. Ending its
 // first process ends all in it at once, and with the last of them go its mounts, links, routes and rules.
 import { spawn, spawnSync } from "node:child_process";
-import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmdirSync, rmSync, writeFileSync } from "node:fs";
 import { networkInterfaces } from "node:os";
 import { join } from "node:path";
 import { Failure } from "./failure.ts";
@@ -166,7 +166,20 @@ const hierarchies = (): string[] =>
         .filter((entry) => entry.isDirectory())
         .map((entry) => join(root, entry.name));
 
-export function makeControlGroups(name: string): void {
+const removeTree = (folder: string): void => {
+  if (!existsSync(folder)) return;
+  for (const entry of readdirSync(folder, { withFileTypes: true }))
+    if (entry.isDirectory()) removeTree(join(folder, entry.name));
+  rmdirSync(folder);
+};
+
+/** Fresh groups, as after a boot: kubelet waits three seconds for each container that an old one seems to hold. */
+export async function makeControlGroups(name: string): Promise<void> {
+  // A group can be removed once its last process is reaped, which the kernel does in its own time.
+  await waitFor(`the end of old control groups ${controlGroup(name)}`, 10, async () => {
+    for (const hierarchy of hierarchies()) removeTree(join(hierarchy, controlGroup(name)));
+    return true;
+  });
   for (const hierarchy of hierarchies()) {
     mkdirSync(join(hierarchy, controlGroup(name)), { recursive: true });
     if (hierarchy !== root) continue;

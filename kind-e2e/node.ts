@@ -105,7 +105,7 @@ export async function startNode(options: NodeOptions): Promise<ClusterNode> {
 
   for (const part of ["logs", "cni", "secrets"])
     mkdirSync(join(folder, part), { recursive: true, mode: 0o700 });
-  makeControlGroups(name);
+  await makeControlGroups(name);
   const machine: Machine = await startMachine(name, folder, join(folder, "logs", "machine.log"));
   step(`machine ${name} has namespaces of its own, address ${machine.address}`);
   const processes: Running[] = [machine.keeper];
