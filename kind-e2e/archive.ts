@@ -1,7 +1,7 @@
 // Image archives, written byte for byte the same from the same files: entries sorted, times zero, owners explicit.
 // What is written here needs no builder, no daemon and no registry, and any runtime can import it.
 import { createHash } from "node:crypto";
-import { closeSync, createReadStream, openSync, renameSync, statSync, writeSync } from "node:fs";
+import { closeSync, createReadStream, openSync, renameSync, rmSync, statSync, writeSync } from "node:fs";
 import { constants, createGzip } from "node:zlib";
 import { pipeline } from "node:stream/promises";
 import { Readable } from "node:stream";
@@ -186,16 +186,17 @@ export type Image = {
   readonly bytes: number;
 };
 
-/** Writes an OCI image archive of one layer, which `ctr images import`, `buildah`, `podman` and `kind load` take. */
+/** Writes an OCI image archive of these layers, which `ctr images import`, `buildah`, `podman` and `kind load` take. */
 export async function writeImage(
   target: string,
   reference: string,
-  entries: readonly Entry[],
+  layers: readonly (readonly Entry[])[],
   config: ImageConfig,
   options: { readonly compress?: boolean } = {},
 ): Promise<Image> {
-  const layerFile = `${target}.layer`;
-  const layer = await writeLayer(entries, layerFile, options.compress ?? false);
+  const written: { diff: string; blob: Blob }[] = [];
+  for (const [index, entries] of layers.entries())
+    written.push(await writeLayer(entries, `${target}.layer${index}`, options.compress ?? false));
   const epoch = "1970-01-01T00:00:00Z";
   const architecture = process.arch === "x64" ? "amd64" : process.arch;
   const configBlob = textBlob({
@@ -212,8 +213,8 @@ export async function writeImage(
       WorkingDir: config.workingFolder ?? "/",
       ...(config.labels === undefined ? {} : { Labels: config.labels }),
     },
-    rootfs: { type: "layers", diff_ids: [layer.diff] },
-    history: [{ created: epoch, created_by: "atoll" }],
+    rootfs: { type: "layers", diff_ids: written.map((layer) => layer.diff) },
+    history: written.map(() => ({ created: epoch, created_by: "atoll" })),
   });
   const descriptor = (mediaType: string, blob: Blob): object => ({
     mediaType,
@@ -224,9 +225,9 @@ export async function writeImage(
     schemaVersion: 2,
     mediaType: "application/vnd.oci.image.manifest.v1+json",
     config: descriptor("application/vnd.oci.image.config.v1+json", configBlob),
-    layers: [
+    layers: written.map((layer) =>
       descriptor(`application/vnd.oci.image.layer.v1.tar${options.compress ? "+gzip" : ""}`, layer.blob),
-    ],
+    ),
   });
   const index = textBlob({
     schemaVersion: 2,
@@ -242,7 +243,7 @@ export async function writeImage(
       },
     ],
   });
-  const blobs = [configBlob, manifest, layer.blob].map((b) => ({
+  const blobs = [configBlob, manifest, ...written.map((l) => l.blob)].map((b) => ({
     path: `blobs/sha256/${b.digest}`,
     from: b.from,
   }));
@@ -260,6 +261,7 @@ export async function writeImage(
   } finally {
     closeSync(descriptorOut);
   }
+  for (const index of layers.keys()) rmSync(`${target}.layer${index}`);
   renameSync(`${target}.new`, target);
   return { reference, digest: `sha256:${manifest.digest}`, bytes };
 }

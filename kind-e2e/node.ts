@@ -276,7 +276,7 @@ const importOwnImages = async (
   ] as const) {
     const archive = join(folder, `${name}.tar`);
     if (existsSync(archive)) continue;
-    await writeImage(archive, reference, [{ path: name, mode: 0o755, from: { file: program(name) } }], {
+    await writeImage(archive, reference, [[{ path: name, mode: 0o755, from: { file: program(name) } }]], {
       entrypoint: [`/${name}`],
       user: "65532:65532",
     });

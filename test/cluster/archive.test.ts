@@ -21,7 +21,7 @@ const write = async (
   compress = false,
 ): Promise<{ file: string; digest: string }> => {
   const file = join(folder, name);
-  return { file, ...(await writeImage(file, "localhost/t:1", list, config, { compress })) };
+  return { file, ...(await writeImage(file, "localhost/t:1", [list], config, { compress })) };
 };
 
 test("the same files give the same bytes, in any order and at any time; other files give others", async () => {

@@ -9,8 +9,13 @@ import {
   programPath,
   restartCluster,
   writeImage,
+  type Entry,
 } from "../../kind-e2e/cluster.ts";
+import { makeBase } from "../../kind-e2e/base.ts";
 import { nodePrograms } from "../../kind-e2e/node.ts";
+
+import { LOCK_COMMAND } from "../../operator/shape/shape.ts";
+import { lockRules } from "../../sidecar/lock/lock.ts";
 
 const name = "nodetest";
 const cluster = openCluster(name, "embedded");
@@ -78,8 +83,10 @@ beforeAll(async () => {
     join(work, "busybox.tar"),
     reference,
     [
-      { path: "bin/busybox", mode: 0o755, from: { file: "/usr/bin/busybox" } },
-      { path: "tmp", mode: 0o1777, from: { folder: true } },
+      [
+        { path: "bin/busybox", mode: 0o755, from: { file: "/usr/bin/busybox" } },
+        { path: "tmp", mode: 0o1777, from: { folder: true } },
+      ],
     ],
     { entrypoint: ["/bin/busybox"] },
   );
@@ -162,6 +169,53 @@ describe("a node of one's own", () => {
     await becomes(false);
     must(["delete", "networkpolicy", "closed"]);
     await becomes(true);
+  });
+
+  test("runs the image made from Debian's packages: non-root nft loads the lock, Node runs, there is no shell", async () => {
+    const base = makeBase(() => {});
+    const ours = "localhost/atoll-test/base:1";
+    const rules: Entry = { path: "etc/atoll/lock.nft", from: { text: lockRules() } };
+    await writeImage(join(work, "base.tar"), ours, [base.entries, [rules]], {
+      entrypoint: ["/usr/bin/node"],
+    });
+    const digest = await cluster.loadImage(join(work, "base.tar"), ours);
+    const security = (uid: number, more: object = {}): object => ({
+      runAsUser: uid,
+      runAsNonRoot: true,
+      allowPrivilegeEscalation: false,
+      readOnlyRootFilesystem: true,
+      capabilities: { drop: ["ALL"], ...more },
+      seccompProfile: { type: "RuntimeDefault" },
+    });
+    const lock = {
+      name: "lock",
+      image: digest,
+      command: LOCK_COMMAND,
+      securityContext: security(64521, { add: ["NET_ADMIN"] }),
+    };
+    const dial = `require("node:net").connect(443,"10.96.0.1").setTimeout(3000,()=>{console.log("closed");process.exit()})
+      .on("connect",()=>{console.log("open");process.exit()}).on("error",(e)=>{console.log(e.code);process.exit()})`;
+    const agent = {
+      name: "agent",
+      image: digest,
+      command: ["/usr/bin/node", "-e", dial],
+      securityContext: security(1000),
+    };
+    must(
+      ["apply", "-f", "-"],
+      pod("locked", { restartPolicy: "Never", initContainers: [lock], containers: [agent] }),
+    );
+    must(["apply", "-f", "-"], pod("unlocked", { restartPolicy: "Never", containers: [agent] }));
+    const shell = { ...agent, name: "shell", command: ["/bin/sh", "-c", "true"] };
+    must(["apply", "-f", "-"], pod("shell", { restartPolicy: "Never", containers: [shell] }));
+    must(["wait", "pod/locked", "pod/unlocked", "--for=jsonpath={.status.phase}=Succeeded", "--timeout=60s"]);
+    expect(must(["logs", "unlocked"])).toBe("open");
+    expect(must(["logs", "locked"])).toBe("closed");
+    must(["wait", "pod/shell", "--for=jsonpath={.status.phase}=Failed", "--timeout=60s"]);
+    expect(
+      must(["get", "pod", "shell", "-o", "jsonpath={.status.containerStatuses[0].state.terminated.message}"]),
+    ).toContain("/bin/sh");
+    must(["delete", "pod", "locked", "unlocked", "shell"]);
   });
 
   test("comes back after a power cut with what it knew", async () => {
