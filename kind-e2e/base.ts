@@ -168,7 +168,7 @@ export function makeBase(report: Report): Base {
     ["atoll-lock", 64521],
     ["atoll-gate", 64522],
     ["atoll-guardian", 64523],
-    ["atoll-operator", 64524],
+    ["atoll-operator", 65532],
   ] as const;
   const licences = sources
     .map(({ name }) => join(root, "usr/share/doc", name, "copyright"))

@@ -55,7 +55,7 @@ export const recipes: readonly Recipe[] = [
       { file: "package.json", path: "opt/atoll/package.json" },
     ],
     folders: [],
-    config: { user: "64524:64524", entrypoint: ["/usr/bin/node", "/opt/atoll/operator.js"] },
+    config: { user: "65532:65532", entrypoint: ["/usr/bin/node", "/opt/atoll/operator.js"] },
   },
 ];
 
