@@ -74,6 +74,7 @@ export async function guard(argv: readonly string[], io: Io): Promise<number> {
     labels: {},
     namespaceLabels: {},
     modelTimeoutMs: DEFAULTS.modelTimeoutMs,
+    dnsOverTcp: false,
   };
   const running = await startGuardian(config, (line) => {
     if (values.quiet !== true) io.stderr.write(`${line}\n`);

@@ -397,7 +397,8 @@ export function createExecutor(options: ExecutorOptions): Executor {
       receiptId: id("rcp"),
       status: known.status,
       code: known.code,
-      outputHash: known.output === null ? "" : hashJson(known.output.value),
+      // What a connection carried is opaque.
+      outputHash: known.output === null || intent.tool.startsWith("net:") ? "" : hashJson(known.output.value),
       usage,
     });
     const key = String(intent.effect_id);

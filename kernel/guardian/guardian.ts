@@ -166,7 +166,7 @@ function subjectOf(target: Target, policy: Policy): Subject {
   const net = NET.exec(target);
   const [, host, port] = net ?? [];
   if (host !== undefined && port !== undefined && Number(port) >= 1 && Number(port) <= 65_535)
-    return { kind: "net", host, port: Number(port) };
+    return { kind: "net", host: host.replaceAll("%3A", ":"), port: Number(port) };
   return { kind: "unknown" };
 }
 

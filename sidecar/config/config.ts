@@ -36,6 +36,8 @@ export interface GuardianConfig {
   readonly labels: Readonly<Record<string, string>>;
   readonly namespaceLabels: Readonly<Record<string, string>>;
   readonly modelTimeoutMs: number;
+  /** Names are asked for over TCP alone: in a governed pod the lock lets no UDP through. */
+  readonly dnsOverTcp: boolean;
 }
 
 export const DEFAULTS = {

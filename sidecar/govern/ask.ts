@@ -76,6 +76,8 @@ export interface Ask {
   readonly estimate?: Amounts;
   readonly idempotencyKey?: string;
   readonly definition?: Facts["definition"];
+  /** Whether the call would leave over TLS, where no connector's address says so. */
+  readonly tls?: boolean;
   /** Whether the call counts among those under way; one that the agent itself runs does not. */
   readonly open?: boolean;
   readonly dispatch: (signal: AbortSignal, stamp: Stamp) => Promise<Outcome>;

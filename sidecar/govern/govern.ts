@@ -311,7 +311,7 @@ export class Governor {
         policyHash: policy.hash,
         heartbeatAgeMs: this.#o.heartbeatAgeMs(),
         policyExpiresAt: expiresAt,
-        tls: url === undefined || url.protocol === "https:",
+        tls: ask.tls ?? (url === undefined || url.protocol === "https:"),
         concurrent: Math.max(0, this.#underWay - 1),
       },
       session: {

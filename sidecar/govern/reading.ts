@@ -75,7 +75,8 @@ export function urlOf(text: string): URL | undefined {
 export const NET = /^net:(.+):(\d{1,5})$/;
 export function destinationOf(target: string, url: URL | undefined): Facts["destination"] {
   const net = NET.exec(target);
-  if (net !== null) return { state: "known", host: net[1] ?? "", port: Number(net[2]) };
+  if (net !== null)
+    return { state: "known", host: (net[1] ?? "").replaceAll("%3A", ":"), port: Number(net[2]) };
   if (url === undefined) return { state: "none" };
   const port = url.port === "" ? (url.protocol === "https:" ? 443 : 80) : Number(url.port);
   return { state: "known", host: url.hostname.replace(/^\[(.*)\]$/, "$1"), port };

@@ -28,7 +28,10 @@ import type { Active } from "../govern/govern.ts";
 import { Outcomes } from "../govern/outcomes.ts";
 import { openJournal } from "../journal/journal.ts";
 import type { OpenJournal } from "../journal/journal.ts";
-
+import { PROXY_WAITS, createProxy, dialAddress } from "../proxy/proxy.ts";
+import type { Dial } from "../proxy/proxy.ts";
+import { makeResolver } from "../resolve/resolve.ts";
+import type { Resolver } from "../resolve/resolve.ts";
 import { buildApp, serverOf } from "../surfaces/surfaces.ts";
 import type { Surface } from "../surfaces/surfaces.ts";
 import { createTelemetry } from "../telemetry/telemetry.ts";
@@ -49,7 +52,7 @@ export interface Running {
   readonly surface: Surface;
   /** Where the API listens, in the order of the configuration. */
   readonly api: readonly { readonly host: string; readonly port: number }[];
-  /** 0 while there is no forward proxy. */
+  /** 0 when the configuration asks for no forward proxy. */
   readonly proxyPort: number;
   readonly keyId: string;
   ready(): { readonly ok: boolean; readonly why: string };
@@ -100,7 +103,17 @@ export function activate(
   };
 }
 
-export async function startGuardian(config: GuardianConfig, log: (line: string) => void): Promise<Running> {
+/** The network as the proxy sees it; a test brings one of its own. */
+export interface Network {
+  readonly resolver?: Resolver;
+  readonly dial?: Dial;
+}
+
+export async function startGuardian(
+  config: GuardianConfig,
+  log: (line: string) => void,
+  network: Network = {},
+): Promise<Running> {
   checkConfig(config);
   const roots = parseTrustRoots(config.trust);
   const signer = signerFromPem(ownKey(config.folder));
@@ -185,22 +198,27 @@ export async function startGuardian(config: GuardianConfig, log: (line: string) 
   const app = buildApp(surface);
   await app.ready();
   const servers: Server[] = [];
+  const open = async (at: Listen, server: Server): Promise<number> => {
+    servers.push(server);
+    return await listenAt(server, at);
+  };
   const api: { host: string; port: number }[] = [];
   for (const at of config.api) {
-    const server = serverOf(app);
-    servers.push(server);
-    const port = await listen(server, at).catch((error: unknown) => {
-      // A machine without IPv6 has no ::1; the IPv4 address alone serves it.
-      if (
-        at.host === "::1" &&
-        error instanceof Error &&
-        "code" in error &&
-        (error.code === "EADDRNOTAVAIL" || error.code === "EAFNOSUPPORT")
-      )
-        return 0;
-      throw error;
-    });
+    const port = await open(at, serverOf(app));
     if (port !== 0) api.push({ host: at.host, port });
+  }
+  let resolver = network.resolver;
+  const proxy = createProxy({
+    governor,
+    callerOf: () => me,
+    resolver: () => (resolver ??= makeResolver({ tcp: config.dnsOverTcp })),
+    dial: network.dial ?? dialAddress,
+    ...PROXY_WAITS,
+  });
+  let proxyPort = 0;
+  for (const at of config.proxy) {
+    const port = await open(at, proxy.server());
+    if (proxyPort === 0) proxyPort = port;
   }
   const selfTest = await proveDenial(governor, me);
 
@@ -214,7 +232,7 @@ export async function startGuardian(config: GuardianConfig, log: (line: string) 
     active,
     surface,
     api,
-    proxyPort: 0,
+    proxyPort,
     keyId: signer.keyId,
     ready() {
       if (!selfTest) return { ok: false, why: "the self-test did not deny an undeclared tool" };
@@ -228,6 +246,9 @@ export async function startGuardian(config: GuardianConfig, log: (line: string) 
       governor.stop();
       const until = Date.now() + graceMs;
       while (governor.underWay > 0 && Date.now() < until) await new Promise((r) => setTimeout(r, 20));
+      // What a tunnel carries has no end of its own; its record tells how far it came.
+      proxy.end();
+      if (governor.underWay > 0) await new Promise((r) => setTimeout(r, 50));
       governor.abort();
       await Promise.all(
         servers.map(
@@ -239,6 +260,7 @@ export async function startGuardian(config: GuardianConfig, log: (line: string) 
         ),
       );
       await app.close();
+      resolver?.close();
       await upstreams.close();
       await sandbox.close();
       await journal.close();
@@ -250,6 +272,20 @@ export async function startGuardian(config: GuardianConfig, log: (line: string) 
 async function proveDenial(governor: Governor, me: ReturnType<typeof principalOf>): Promise<boolean> {
   const told = await governor.selfTest(me);
   return told.kind === "refused" && told.refusal.code !== "JOURNAL_UNAVAILABLE";
+}
+
+/** The port that was opened; 0 on a machine without IPv6, which has no ::1 and is served by the IPv4 address alone. */
+async function listenAt(server: Server, at: Listen): Promise<number> {
+  return await listen(server, at).catch((error: unknown) => {
+    if (
+      at.host === "::1" &&
+      error instanceof Error &&
+      "code" in error &&
+      (error.code === "EADDRNOTAVAIL" || error.code === "EAFNOSUPPORT")
+    )
+      return 0;
+    throw error;
+  });
 }
 
 function listen(server: Server, at: Listen): Promise<number> {

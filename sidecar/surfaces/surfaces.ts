@@ -8,7 +8,7 @@ import { restSurface } from "./rest.ts";
 import type { Surface } from "./surface.ts";
 
 export { serverOf } from "./http.ts";
-export { errorReply, messageOf } from "./replies.ts";
+export { errorReply, messageOf, stampHeaders } from "./replies.ts";
 export type { Refusal, Stamp } from "./replies.ts";
 export type { Surface } from "./surface.ts";
 

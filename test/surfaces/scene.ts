@@ -12,7 +12,7 @@ import type { JsonObject } from "../../kernel/contracts/contracts.ts";
 import { hashJson, signerFromPem } from "../../kernel/crypto/crypto.ts";
 import { bundleManifest, parseBundle, signBundle } from "../../kernel/policy/bundle.ts";
 import { startGuardian } from "../../sidecar/guard/guard.ts";
-import type { Running } from "../../sidecar/guard/guard.ts";
+import type { Network, Running } from "../../sidecar/guard/guard.ts";
 
 export const MODEL_SECRET = "sk-standin-0123456789abcdefghij";
 export const TOOL_SECRET = "ghp_standin0123456789abcdefghijklmnopqrst";
@@ -34,6 +34,7 @@ export interface Scene {
 
 export interface SceneOptions {
   readonly policy?: (document: Record<string, unknown>, approverTwo: string) => void;
+  readonly network?: Network;
 }
 
 export async function scene(options: SceneOptions = {}): Promise<Scene> {
@@ -90,8 +91,10 @@ export async function scene(options: SceneOptions = {}): Promise<Scene> {
         labels: {},
         namespaceLabels: {},
         modelTimeoutMs: 5_000,
+        dnsOverTcp: false,
       },
       (line) => lines.push(line),
+      options.network,
     );
   const from = (guardian: Running): Scene => ({
     folder,
