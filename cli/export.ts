@@ -15,8 +15,10 @@ import { createHash } from "node:crypto";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { parseArgs } from "node:util";
-import { hashFrom, idFrom } from "../kernel/contracts/contracts.ts";
+import { hashFrom, idFrom, timestampFrom } from "../kernel/contracts/contracts.ts";
 import type { SessionId } from "../kernel/contracts/contracts.ts";
+import { condensable } from "../kernel/condense/condense.ts";
+import type { CondenseOptions } from "../kernel/condense/condense.ts";
 import { signerFromPem } from "../kernel/crypto/crypto.ts";
 import type { Signer } from "../kernel/crypto/crypto.ts";
 import {
@@ -27,14 +29,16 @@ import {
   tarHeader,
   writeManifest,
 } from "../kernel/evidence/evidence.ts";
-import type { Entry, PackOptions, PackSummary } from "../kernel/evidence/evidence.ts";
+import type { Entry, PackSummary } from "../kernel/evidence/evidence.ts";
 import { readJournal } from "../sidecar/journal/journal.ts";
 import { UsageError } from "./io.ts";
 import type { Io } from "./io.ts";
 
-const USAGE = `usage: atoll export --journal DIR [--session S]… [--key FILE] -o pack.tar
+const USAGE = `usage: atoll export --journal DIR [--session S]… [--condense [--before TIME]] [--key FILE] -o pack.tar
   --journal  a guardian's journal; it may be in use
   --session  only this session, each node with the proof that it is in the log (again for more)
+  --condense E0 and E1 receipts under a checkpoint give way to the proof that they were there; their inputs go
+  --before   with it E2 receipts issued before TIME too (\`2026-11-20T00:00:00.000Z\`); E3 and E4 never go
   --key      the Ed25519 key that signs the manifest; else \`guardian.pem\` in the journal's folder
 exit 0 written, 1 the journal is damaged, 2 usage`;
 
@@ -45,6 +49,8 @@ export async function exportPack(argv: readonly string[], io: Io): Promise<numbe
       journal: { type: "string" },
       session: { type: "string", multiple: true },
       key: { type: "string" },
+      condense: { type: "boolean" },
+      before: { type: "string" },
       output: { type: "string", short: "o" },
       help: { type: "boolean", short: "h" },
     },
@@ -55,6 +61,9 @@ export async function exportPack(argv: readonly string[], io: Io): Promise<numbe
   }
   if (values.journal === undefined || values.output === undefined)
     throw new UsageError("`--journal` and `-o` are needed", USAGE);
+  if (values.before !== undefined && values.condense !== true)
+    throw new UsageError("`--before` goes with `--condense`", USAGE);
+  const before = values.before === undefined ? undefined : timestampFrom(values.before, "--before");
   const signer = signerFromPem(readFileSync(values.key ?? join(values.journal, "guardian.pem"), "utf8"));
   const only = values.session?.map((s) => idFrom("ses", s, "--session"));
   const summary = await writeJournalPack({
@@ -62,10 +71,12 @@ export async function exportPack(argv: readonly string[], io: Io): Promise<numbe
     signer,
     file: values.output,
     ...(only === undefined ? {} : { sessions: only }),
+    ...(values.condense === true ? { condense: before === undefined ? {} : { before } } : {}),
   });
   const left = summary.leftOut === 0 ? "" : `, ${summary.leftOut} left out until a checkpoint covers them`;
+  const gone = summary.condensed === 0 ? "" : ` (${summary.condensed} condensed)`;
   io.stdout.write(
-    `${values.output}: ${summary.nodes} nodes of ${summary.sessions.length} sessions${left}, root ${summary.root_hash}\n`,
+    `${values.output}: ${summary.nodes} nodes${gone} of ${summary.sessions.length} sessions${left}, root ${summary.root_hash}\n`,
   );
   return 0;
 }
@@ -75,7 +86,7 @@ export interface ExportOptions {
   readonly signer: Signer;
   readonly file: string;
   readonly sessions?: readonly SessionId[];
-  readonly condense?: PackOptions["condense"];
+  readonly condense?: CondenseOptions;
 }
 
 /** Writes the pack of a journal's folder; its file appears under its name only when it is whole. */
@@ -107,12 +118,12 @@ export async function writePack(source: PackSource): Promise<PackSummary> {
     const pack = createPack({
       emit: (path, text) => spool.append(path, text),
       ...(sessions === undefined ? {} : { only: { sessions, own } }),
-      ...(source.condense === undefined ? {} : { condense: source.condense }),
+      ...(source.condense === undefined ? {} : { condense: condensable(source.entries(), source.condense) }),
     });
     for (const entry of source.entries()) pack.add(entry);
     const summary = pack.finish();
     // An input may name further ones, and stand after them: read again until none is missing.
-    let known = sessions === undefined ? pack.named.size : -1;
+    let known = pack.selective ? -1 : pack.named.size;
     while (known < pack.named.size) {
       known = pack.named.size;
       for (const entry of source.entries()) if (entry.kind === "input") pack.addInput(entry);

@@ -26,7 +26,9 @@ export type PackSummary = Omit<Manifest, "entries"> & {
 };
 export interface PackBuilder {
   add(entry: Entry): void;
-  /** Hashes of inputs that the pack's nodes name; with `only`, the inputs themselves come by `addInput` afterwards. */
+  /** Not every input goes in: those that the pack's nodes name come by `addInput` afterwards. */
+  readonly selective: boolean;
+  /** Hashes of inputs that the pack's nodes name. */
   readonly named: ReadonlySet<Hash>;
   addInput(entry: Entry & { readonly kind: "input" }): void;
   finish(): PackSummary;
@@ -111,7 +113,7 @@ export function createPack(options: PackOptions): PackBuilder {
     const { hash, redacted, value } = entry.input;
     if (written.has(hash)) return;
     const place = redacted ? undefined : placeOf(value);
-    if (only !== undefined && place === undefined && !named.has(hash)) return;
+    if (proving && place === undefined && !named.has(hash)) return;
     written.add(hash);
     noteNested(value);
     if (place === undefined) emit("replay/inputs.jsonl", `${entry.text}\n`);
@@ -119,11 +121,12 @@ export function createPack(options: PackOptions): PackBuilder {
   }
 
   return {
+    selective: proving,
     named,
     addInput,
     add(entry) {
       if (entry.kind === "node") addNode(entry);
-      else if (only === undefined) addInput(entry);
+      else if (!proving) addInput(entry);
     },
     finish() {
       const leftOut = only === undefined ? 0 : pending.length;

@@ -2,6 +2,7 @@
 import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { writePack } from "../../cli/export.ts";
+import type { PackSource } from "../../cli/export.ts";
 import { replayPack } from "../../cli/replay.ts";
 import { isObject, timestampOf } from "../../kernel/contracts/contracts.ts";
 import type { Hash, JsonObject, JsonValue, NodeDraft, SealedNode } from "../../kernel/contracts/contracts.ts";
@@ -93,9 +94,12 @@ const isJsonObject = (v: unknown): v is JsonObject => typeof v === "object" && v
 export type Log = Awaited<ReturnType<typeof livedThrough>>;
 
 /** `log` as a pack, and the keys to verify it with. */
-export async function packed(log: Pick<Log, "entries" | "signer" | "own" | "approver">) {
+export async function packed(
+  log: Pick<Log, "entries" | "signer" | "own" | "approver">,
+  more: Pick<PackSource, "condense"> = {},
+) {
   const file = join(newFolder(), "pack.tar");
-  await writePack({ file, signer: log.signer, own: log.own, entries: () => log.entries });
+  await writePack({ file, signer: log.signer, own: log.own, entries: () => log.entries, ...more });
   return { file, roots: roots(log.signer, log.approver) };
 }
 function roots(guardian: Signer, approver: Signer): string {
