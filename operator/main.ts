@@ -10,8 +10,28 @@ import { makeDesk } from "./control/desk.ts";
 import type { Desk } from "./control/desk.ts";
 import { storedKeys, tokenReviews } from "./control/identity.ts";
 import { makeControllers } from "./controllers/controllers.ts";
-import { SYSTEM_NAMESPACE } from "./kinds/kinds.ts";
+import { SYSTEM_NAMESPACE, isMap } from "./kinds/kinds.ts";
+import { CANARY_PORT, canaryText, serveCanary, watchCanary } from "./island/island.ts";
+import type { CanaryWatch } from "./island/island.ts";
 import { elect, loadClient } from "./runtime/runtime.ts";
+import type { Client } from "./runtime/runtime.ts";
+
+/**
+ * Where the canary is found: what the installer says, or the addresses of the Service atoll-canary, which stay the same as
+ * long as it does. They are part of every pod's shape.
+ */
+async function canaryList(client: Client, said: string, stop: AbortSignal): Promise<string> {
+  if (said !== "service") return said;
+  for (;;) {
+    const service = await client.json(`/api/v1/namespaces/${SYSTEM_NAMESPACE}/services/atoll-canary`);
+    const spec = isMap(service["spec"]) ? service["spec"] : {};
+    const ips = Array.isArray(spec["clusterIPs"]) ? spec["clusterIPs"] : [];
+    const hosts = ips.filter((ip): ip is string => typeof ip === "string" && ip !== "None");
+    if (hosts.length > 0) return canaryText(hosts, CANARY_PORT);
+    if (stop.aborted) return "none";
+    await new Promise((resolve) => setTimeout(resolve, 1000));
+  }
+}
 
 async function run(config: Config, stop: AbortSignal): Promise<void> {
   const client = loadClient();
@@ -27,12 +47,16 @@ async function run(config: Config, stop: AbortSignal): Promise<void> {
   );
   let authority = "";
   let live = true;
+  const canary = await canaryList(client, config.canary, stop);
+  const bird = config.canaryPort === 0 ? undefined : await serveCanary(config.canaryPort);
+  let watch: CanaryWatch | undefined;
   const controllers = makeControllers({
     client,
     instance: config.identity,
     requireSignature: config.requireSignature,
     controlUrl: `https://${service}:8443`,
-    canary: config.canary,
+    canary,
+    canaryWatch: () => watch,
     controlCa: () => authority,
     log,
     running: (sidecar) => desk.running(sidecar),
@@ -108,13 +132,22 @@ async function run(config: Config, stop: AbortSignal): Promise<void> {
       onChallenge: (identity, challenge) => desk.onChallenge(identity, challenge),
     });
     desk.attach(control);
+    if (canary !== "none")
+      watch = watchCanary({
+        addresses: canary,
+        onChange: () => {
+          for (const name of controllers.sidecars.keys()) controllers.touch(name);
+        },
+      });
     controllers.start();
     await stopped;
   }
   live = false;
   clearInterval(timer);
+  watch?.stop();
   controllers.stop();
   desk.stop();
+  await bird?.stop();
   await control?.stop();
   await lease.release();
   health.close();

@@ -6,7 +6,10 @@ import type { JsonMap } from "../kinds/kinds.ts";
 export interface Config {
   readonly requireSignature: boolean;
   readonly clusterDomain: string;
+  /** `service` (the Service atoll-canary), `none`, or addresses. */
   readonly canary: string;
+  /** Where this program answers as the canary; 0 = not at all. */
+  readonly canaryPort: number;
   readonly port: number;
   readonly healthPort: number;
   readonly identity: string;
@@ -26,6 +29,7 @@ export function readConfig(env: Readonly<Record<string, string | undefined>>): C
     requireSignature: flag === "true",
     clusterDomain: env["ATOLL_CLUSTER_DOMAIN"] ?? "cluster.local",
     canary: env["ATOLL_CANARY"] ?? "none",
+    canaryPort: port("ATOLL_CANARY_PORT", 0),
     port: port("ATOLL_PORT", 8443),
     healthPort: port("ATOLL_HEALTH_PORT", 8080),
     identity: env["POD_NAME"] ?? hostname(),

@@ -25,6 +25,10 @@ export interface GuardianReport {
   readonly policyHash: string;
   readonly ceilingHash: string;
   readonly lockProved: boolean;
+  /** Undefined when it has not dialled the canary itself. */
+  readonly networkProved: boolean | undefined;
+  /** Names of the probes that were answered, as `leg name`. */
+  readonly failing: readonly { readonly leg: "lock" | "network"; readonly probe: string }[];
   readonly decisions: { readonly total: number; readonly denied: number; readonly errors: number };
   readonly at: number;
 }
@@ -150,6 +154,8 @@ export async function startControl(options: ControlOptions): Promise<Control> {
         policyHash: text(body["policy_hash"]),
         ceilingHash: text(body["ceiling_hash"]),
         lockProved: body["lock_proved"] === true,
+        networkProved: typeof body["network_proved"] === "boolean" ? body["network_proved"] : undefined,
+        failing: failingOf(body["failing"]),
         decisions: {
           total: count(decisions["total"]),
           denied: count(decisions["denied"]),
@@ -225,6 +231,20 @@ export async function startControl(options: ControlOptions): Promise<Control> {
     },
   };
 }
+
+/** A guardian's own words end in a condition: few, short, and of one line. */
+const failingOf = (v: Json | undefined): GuardianReport["failing"] =>
+  (Array.isArray(v) ? v : []).slice(0, 16).flatMap((each: Json) => {
+    if (!isMap(each) || (each["leg"] !== "lock" && each["leg"] !== "network")) return [];
+    return [
+      {
+        leg: each["leg"],
+        probe: text(each["probe"])
+          .slice(0, 120)
+          .replaceAll(/[^ -~]/g, "?"),
+      },
+    ];
+  });
 
 async function readBody(request: IncomingMessage): Promise<JsonMap> {
   const parts: Buffer[] = [];

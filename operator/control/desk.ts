@@ -6,6 +6,7 @@ import type { JsonObject } from "../../kernel/contracts/contracts.ts";
 import type { Judgement } from "../bundle/bundle.ts";
 import { ANNOTATION_UNFREEZE, API_VERSION, LABEL_SIDECAR, isMap } from "../kinds/kinds.ts";
 import type { GuardianSidecar, Json, JsonMap } from "../kinds/kinds.ts";
+import type { ProofCount } from "../island/island.ts";
 import { applyObject, reflect } from "../runtime/runtime.ts";
 import type { Client } from "../runtime/runtime.ts";
 import { bundleText } from "../sidecar/sidecar.ts";
@@ -18,6 +19,7 @@ export interface DeskOptions {
   readonly pods: () => ReadonlyMap<string, PodState>;
   readonly sidecars: () => ReadonlyMap<string, GuardianSidecar>;
   readonly onChange: (sidecar: string) => void;
+  readonly now?: () => number;
 }
 export interface Desk {
   podOf(identity: PodIdentity): StreamPod | undefined;
@@ -28,8 +30,8 @@ export interface Desk {
   onChallenge(identity: PodIdentity, challenge: JsonMap): Promise<void>;
   /** Hashes that the guardians of a sidecar said they run. */
   running(sidecar: string): { readonly hash: string; readonly pods: number }[];
-  /** How many guardians of a sidecar reported, and how many of them with a fresh proof. */
-  proofs(sidecar: string): { readonly reported: number; readonly proved: number };
+  /** What the guardians of a sidecar told of their island. */
+  proofs(sidecar: string): ProofCount;
   attach(control: Control): void;
   /** Looks at freezes again, after pods or sidecars have changed. */
   look(): void;
@@ -37,8 +39,11 @@ export interface Desk {
 }
 
 const text = (v: Json | undefined): string => (typeof v === "string" ? v : "");
+/** Guardians report every few seconds. */
+const REPORT_FRESH_MS = 30_000;
 
 export function makeDesk(options: DeskOptions): Desk {
+  const now = options.now ?? Date.now;
   const policies = new Map<string, { readonly event: StreamEvent; readonly hash: string }>();
   const bundles = new Map<string, string>();
   const reports = new Map<string, GuardianReport>();
@@ -136,7 +141,9 @@ export function makeDesk(options: DeskOptions): Desk {
     onReport(report) {
       const before = reports.get(report.identity.podUid);
       reports.set(report.identity.podUid, report);
-      const changed = before?.policyHash !== report.policyHash || before.lockProved !== report.lockProved;
+      const said = (r: GuardianReport): string =>
+        JSON.stringify([r.policyHash, r.lockProved, r.networkProved, r.failing]);
+      const changed = before === undefined || said(before) !== said(report);
       const sidecar = byUid(report.identity.podUid)?.labels[LABEL_SIDECAR];
       if (changed && sidecar !== undefined) options.onChange(sidecar);
     },
@@ -181,14 +188,21 @@ export function makeDesk(options: DeskOptions): Desk {
         .toSorted((a, b) => (a.hash < b.hash ? -1 : 1));
     },
     proofs(sidecar) {
-      let [reported, proved] = [0, 0];
+      let [reported, proved, networkTried, networkProved] = [0, 0, 0, 0];
+      const broken: { leg: "lock" | "network"; pod: string; probe: string }[] = [];
       for (const pod of options.pods().values()) {
         const report = reports.get(pod.uid);
         if (report === undefined || pod.finished || pod.labels[LABEL_SIDECAR] !== sidecar) continue;
+        // One that has fallen silent proves nothing any more, and is counted as one that has not proved.
+        const fresh = now() - report.at < REPORT_FRESH_MS;
         reported++;
-        if (report.lockProved) proved++;
+        if (report.lockProved && fresh) proved++;
+        if (report.networkProved !== undefined) networkTried++;
+        if (report.networkProved === true && fresh) networkProved++;
+        for (const { leg, probe } of report.failing)
+          broken.push({ leg, pod: `${pod.namespace}/${pod.name}`, probe });
       }
-      return { reported, proved };
+      return { reported, proved, networkTried, networkProved, broken };
     },
     attach(to) {
       control = to;

@@ -11,6 +11,8 @@ import { fetchContent } from "../bundle/fetch.ts";
 import type { Fetched, Judgement } from "../bundle/bundle.ts";
 import { API_VERSION, SHAPE_NAMESPACE, SYSTEM_NAMESPACE, isMap } from "../kinds/kinds.ts";
 import type { GuardianSidecar, IndexEntry, IndexSpec, JsonMap, PolicyBundle, Shape } from "../kinds/kinds.ts";
+import { islandConditions } from "../island/island.ts";
+import type { CanaryWatch, ProofCount } from "../island/island.ts";
 import { applyObject, makeQueue, notFound, recordEvents, reflect } from "../runtime/runtime.ts";
 import type { Client, Reflector } from "../runtime/runtime.ts";
 import { TRUST_CONFIG_MAP, buildShapes, canonicalShape, shapePod } from "../shape/shape.ts";
@@ -28,6 +30,7 @@ import {
   trustObject,
 } from "../sidecar/sidecar.ts";
 import type { Picked, PodState } from "../sidecar/sidecar.ts";
+import { makeNetworks } from "./networks.ts";
 import { podState, projectKind, projectNamespace } from "./projection.ts";
 import { missingProtection } from "./protection.ts";
 
@@ -50,8 +53,10 @@ export interface ControllersOptions {
   readonly running?: (sidecar: string) => readonly { readonly hash: string; readonly pods: number }[];
   /** Called with what is committed for a sidecar, so that the control stream can announce it. */
   readonly onPolicy?: (sidecar: string, bundle: Judgement, ceiling: Judgement | undefined) => void;
-  /** How many guardians of a sidecar reported, and how many of them with a fresh proof. */
-  readonly proofs?: (sidecar: string) => { readonly reported: number; readonly proved: number };
+  /** What guardians of a sidecar told of their island. */
+  readonly proofs?: (sidecar: string) => ProofCount;
+  /** The positive control of the canary; absent when there is no canary. */
+  readonly canaryWatch?: () => CanaryWatch | undefined;
   /** Called after pods or sidecars have changed. */
   readonly onLook?: () => void;
 }
@@ -95,6 +100,12 @@ export function makeControllers(options: ControllersOptions): Controllers {
     name: "atoll_pods_unguarded",
     help: "Pods that should be governed and are in no accepted shape",
     labelNames: ["sidecar"],
+    registers: [registry],
+  });
+  const broken = new Gauge({
+    name: "atoll_island_broken",
+    help: "Guardians whose probe was answered that nobody should have answered, by leg",
+    labelNames: ["sidecar", "leg"],
     registers: [registry],
   });
   const events = recordEvents(client, options.instance);
@@ -162,6 +173,21 @@ export function makeControllers(options: ControllersOptions): Controllers {
     { fieldSelector: `metadata.name=${TRUST_CONFIG_MAP}` },
   );
   const podList = follow("Pod", "/api/v1/pods", podState, () => queue.addAfter("pods", 500));
+  const networks = makeNetworks({
+    client,
+    manager: MANAGER,
+    pods: () => podList.items,
+    sidecars: () => sidecars.items,
+    touch: (name) => add(`sidecar/${name}`),
+    follow: (path, project, onChange) =>
+      reflect({
+        client,
+        path,
+        project,
+        onChange,
+        onRestart: (reason) => restarts.inc({ kind: "NetworkPolicy", reason }),
+      }),
+  });
 
   const loadRoots = (): void => {
     const text = trust.items.get(`${SYSTEM_NAMESPACE}/${TRUST_CONFIG_MAP}`) ?? "";
@@ -391,6 +417,7 @@ export function makeControllers(options: ControllersOptions): Controllers {
     if (sidecar === undefined) {
       entries.delete(name);
       unguarded.remove({ sidecar: name });
+      for (const leg of ["lock", "network"]) broken.remove({ sidecar: name, leg });
       await writeIndex();
       return;
     }
@@ -422,7 +449,8 @@ export function makeControllers(options: ControllersOptions): Controllers {
       if (ceiling !== undefined) await commit(ceiling.judgement);
       options.onPolicy?.(name, bundle.judgement, ceiling?.judgement);
     }
-    await report(sidecar, bundle, ceiling, shapes, here.length, problems);
+    const walled = await networks.apply(sidecar, here, problems);
+    await report(sidecar, bundle, ceiling, shapes, here.length, problems, walled);
   }
 
   async function report(
@@ -432,6 +460,7 @@ export function makeControllers(options: ControllersOptions): Controllers {
     shapes: readonly Shape[] | { problem: string },
     count: number,
     problems: readonly string[],
+    walled: boolean,
   ): Promise<void> {
     const { name } = sidecar.metadata;
     const current = new Set("problem" in shapes ? [] : shapes.map((s) => s.hash));
@@ -445,6 +474,10 @@ export function makeControllers(options: ControllersOptions): Controllers {
     if (now() - protection.at > PROTECTION_MS)
       protection = { at: now(), missing: await missingProtection(client) };
     const { missing } = protection;
+    const proofs = options.proofs?.(name);
+    const watch = options.canaryWatch?.();
+    for (const leg of ["lock", "network"] as const)
+      broken.set({ sidecar: name, leg }, (proofs?.broken ?? []).filter((b) => b.leg === leg).length);
     const status = sidecarStatus({
       sidecar,
       bundle,
@@ -458,9 +491,14 @@ export function makeControllers(options: ControllersOptions): Controllers {
         missing.length === 0
           ? { ok: true, message: "all policies, bindings and webhooks are in place" }
           : { ok: false, message: `missing or changed: ${missing.join(", ")}; run the installer again` },
-      lock: lockState(sidecar, options.proofs?.(name)),
-      network: { ok: undefined, message: "no NetworkPolicy is reported" },
-      drift: { drifted: false, message: "nothing widens what was applied" },
+      ...islandConditions({
+        sidecar,
+        proofs,
+        canary: watch === undefined ? "none" : watch.dead(),
+        applied: walled,
+        widenings: networks.widenings(sidecar),
+        exposed: networks.exposed(name),
+      }),
       now: now(),
     });
     tell(sidecar, "GuardianSidecar", sidecar.status?.conditions, status.conditions ?? []);
@@ -534,13 +572,14 @@ export function makeControllers(options: ControllersOptions): Controllers {
       else if (controller === "sidecar") await reconcileSidecar(name);
       else if (controller === "pods") {
         options.onLook?.();
+        await networks.sweep();
         allSidecars();
       }
       reconciles.inc({ controller, result: "success" });
     },
   });
 
-  const reflectors = [bundles, sidecars, namespaces, trust, podList, indices, copies];
+  const reflectors = [bundles, sidecars, namespaces, trust, podList, indices, copies, networks.reflector];
   return {
     registry,
     synced: Promise.all(reflectors.map((r) => r.synced)).then(() => undefined),
@@ -560,19 +599,6 @@ export function makeControllers(options: ControllersOptions): Controllers {
       queue.stop();
       for (const r of reflectors) r.stop();
     },
-  };
-}
-
-function lockState(
-  sidecar: GuardianSidecar,
-  proofs: { readonly reported: number; readonly proved: number } | undefined,
-): { ok: boolean | undefined; message: string } {
-  if (sidecar.spec.island?.inPodLock === "none")
-    return { ok: undefined, message: "no lock is used; the NetworkPolicy is the boundary" };
-  const { reported, proved } = proofs ?? { reported: 0, proved: 0 };
-  return {
-    ok: reported === 0 ? undefined : proved === reported,
-    message: `${proved} of ${reported} reporting guardians have a fresh proof of the lock`,
   };
 }
 

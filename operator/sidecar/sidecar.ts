@@ -14,6 +14,7 @@ import type {
   SidecarStatus,
 } from "../kinds/kinds.ts";
 import { EXCLUDED_NAMESPACES } from "../inject/inject.ts";
+import type { Leg } from "../island/island.ts";
 import { TRUST_CONFIG_MAP, policyConfigMap } from "../shape/shape.ts";
 
 export interface NamespaceState {
@@ -207,8 +208,8 @@ export interface SidecarFacts {
   readonly running: readonly { readonly hash: string; readonly pods: number }[];
   readonly problems: readonly string[];
   readonly protection: { readonly ok: boolean; readonly message: string };
-  readonly lock: { readonly ok: boolean | undefined; readonly message: string };
-  readonly network: { readonly ok: boolean | undefined; readonly message: string };
+  readonly lock: Leg;
+  readonly network: Leg;
   readonly drift: { readonly drifted: boolean; readonly message: string };
   readonly now: number;
 }
@@ -250,12 +251,12 @@ export function sidecarStatus(facts: SidecarFacts): SidecarStatus {
           },
     EgressLocked: {
       status: state(facts.lock.ok),
-      reason: facts.lock.ok === true ? "Proved" : facts.lock.ok === false ? "NotProved" : "NoReport",
+      reason: facts.lock.reason,
       message: facts.lock.message,
     },
     NetworkPolicyEnforced: {
       status: state(facts.network.ok),
-      reason: facts.network.ok === true ? "Applied" : facts.network.ok === false ? "NotApplied" : "NotAsked",
+      reason: facts.network.reason,
       message: facts.network.message,
     },
     Drifted: {

@@ -14,7 +14,7 @@ import { makeDesk } from "../../operator/control/desk.ts";
 import type { Desk } from "../../operator/control/desk.ts";
 import { storedKeys, tokenReviews } from "../../operator/control/identity.ts";
 import { makeControllers } from "../../operator/controllers/controllers.ts";
-import type { Controllers } from "../../operator/controllers/controllers.ts";
+import type { Controllers, ControllersOptions } from "../../operator/controllers/controllers.ts";
 import { clientFrom } from "../../operator/runtime/runtime.ts";
 import type { Client } from "../../operator/runtime/runtime.ts";
 import { startWebhook } from "../../operator/webhook/webhook.ts";
@@ -117,7 +117,9 @@ export async function clientOf(api: Api, serviceAccount: string): Promise<Client
   return clientFrom(config);
 }
 
-export async function startWhole(): Promise<Whole> {
+export async function startWhole(
+  more: Partial<Pick<ControllersOptions, "canary" | "canaryWatch">> = {},
+): Promise<Whole> {
   const api = await startApi();
   await ground(api);
   await trust(api, ROOTS, sha256(ROOTS));
@@ -155,6 +157,7 @@ export async function startWhole(): Promise<Whole> {
     canary: "none",
     controlCa: () => certificates.bundle,
     log,
+    ...more,
     running: (sidecar) => desk.running(sidecar),
     proofs: (sidecar) => desk.proofs(sidecar),
     onPolicy: (sidecar, one, ceiling) => desk.setPolicy(sidecar, one, ceiling),
