@@ -1,9 +1,11 @@
 // Shapes for tests, learned from the API server in the way of the operator.
 import { buildShapes, canonicalShape, shapePod } from "../../operator/shape/shape.ts";
+import { inject } from "../../operator/inject/inject.ts";
 import { matchTerms } from "../../operator/kinds/kinds.ts";
 import type { IndexEntry, JsonMap, SidecarSpec } from "../../operator/kinds/kinds.ts";
 import { yamlFile, yamlFolder, apply, applyCrds, until } from "./api.ts";
 import type { Api, Json } from "./api.ts";
+import { applyPatch } from "./apply-patch.ts";
 
 export const IMAGE = `registry.example/atoll/sidecar@sha256:${"a".repeat(64)}`;
 export const ROOTS = `sha256:${"d".repeat(64)}`;
@@ -65,6 +67,21 @@ export const trust = (api: Api, pem: string, sha256: string): Promise<unknown> =
     metadata: { name: "atoll-trust-roots", namespace: "atoll-system" },
     data: { "roots.pem": pem, sha256, images: `${IMAGE.split("@")[1] ?? ""}\n` },
   });
+
+/** A pod as the webhook leaves it, with no webhook: the API server's defaults are asked for as before a webhook's call. */
+export async function governedPod(
+  api: Api,
+  pod: Json,
+  labels: Record<string, string>,
+  entries: readonly IndexEntry[],
+): Promise<Json> {
+  const { body, message } = await api.call("POST", "/api/v1/namespaces/atoll-shape/pods?dryRun=All", pod);
+  if (message !== "") throw new Error(message);
+  const defaulted = { ...(body as JsonMap), metadata: pod["metadata"] as JsonMap };
+  const injected = inject(defaulted, { name: "team-a", labels }, { sidecars: entries });
+  if (injected.outcome !== "inject") throw new Error(injected.message);
+  return applyPatch(defaulted, injected.patch) as Json;
+}
 
 export const policies = (): Json[] => yamlFolder("charts/atoll/templates/admission");
 
