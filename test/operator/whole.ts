@@ -141,8 +141,7 @@ export async function startWhole({ validate = true, ...more }: WholeOptions = {}
     const hooks = object["webhooks"] as { clientConfig: { service?: { path: string }; url?: string } }[];
     for (const h of hooks)
       h.clientConfig = { url: `https://127.0.0.1:${webhook.port}${h.clientConfig.service?.path ?? ""}` };
-    if (validate || object["kind"] === "MutatingWebhookConfiguration")
-      await apply(api, object);
+    if (validate || object["kind"] === "MutatingWebhookConfiguration") await apply(api, object);
   }
   await enforce(api);
   await namespace(api, "team-a", { "atoll.dev/governed": "true", team: "a" });
