@@ -35,6 +35,10 @@ import {
 import type { Judged } from "../receipts/receipts.ts";
 import { createRepeats } from "./repeats.ts";
 import { createThrottle } from "./throttle.ts";
+import type { Throttle } from "./throttle.ts";
+
+export { createThrottle } from "./throttle.ts";
+export type { Throttle } from "./throttle.ts";
 
 export interface Clock {
   /** Milliseconds since 1970. */
@@ -65,6 +69,8 @@ export interface ExecutorOptions {
   readonly spendApproval?: SpendApproval;
   /** Hears that a refused approval has been told to the call that it was for. */
   readonly refusalTold?: (id: ApprovalId) => void;
+  /** Shared with whoever records refusals beside the executor. */
+  readonly throttle?: Throttle;
   /** Hears of every verdict and outcome after it is recorded; it cannot fail a call. */
   readonly listen?: (entry: Entry) => void;
 }
@@ -151,7 +157,7 @@ export function createExecutor(options: ExecutorOptions): Executor {
   const { journal, clock, random } = options;
   const flights = new Set<Flight>();
   const repeats = createRepeats();
-  const throttle = createThrottle();
+  const throttle = options.throttle ?? createThrottle();
   let healthy = true;
 
   const id = <K extends "dec" | "eff" | "rcp">(kind: K) => makeId(kind, random());

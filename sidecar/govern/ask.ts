@@ -20,7 +20,8 @@ import type { Refusal, Stamp } from "../surfaces/surfaces.ts";
 import type { Telemetry } from "../telemetry/telemetry.ts";
 import type { RestoredSession } from "./sessions.ts";
 
-export type Caller = Facts["principal"];
+/** `sid`: the session that a token names; without one the principal has a single session. */
+export type Caller = Facts["principal"] & { readonly sid?: string };
 
 /** The policy that is in force and where it came from. */
 export interface Active {

@@ -18,11 +18,16 @@ import type {
   ToolCall,
 } from "../../kernel/contracts/contracts.ts";
 import { hashJson, sha256 } from "../../kernel/crypto/crypto.ts";
-import { createExecutor } from "../../kernel/executor/executor.ts";
+import { createExecutor, createThrottle } from "../../kernel/executor/executor.ts";
 import type { Result } from "../../kernel/executor/executor.ts";
 import { decide } from "../../kernel/guardian/guardian.ts";
 import type { Verdict } from "../../kernel/guardian/guardian.ts";
-import { permittedReceipt, receiptBody, refusedReceipt } from "../../kernel/receipts/receipts.ts";
+import {
+  EMPTY_USAGE,
+  permittedReceipt,
+  receiptBody,
+  refusedReceipt,
+} from "../../kernel/receipts/receipts.ts";
 import { CLEAN, scanTexts, textsOf } from "../../kernel/threat/threat.ts";
 import type { Scan } from "../../kernel/threat/threat.ts";
 import type { Refusal, Stamp } from "../surfaces/surfaces.ts";
@@ -31,6 +36,7 @@ import {
   destinationOf,
   modelConnector,
   plain,
+  principalOf,
   profileOf,
   requiresReceipts,
   safeTarget,
@@ -58,6 +64,7 @@ export class Governor {
   readonly sessions: Sessions;
   readonly #executor;
   readonly #intents = new Map<string, Stamp>();
+  readonly #throttle = createThrottle();
   #evidence: EvidenceFact[] = [];
   #underWay = 0;
   #stopped = false;
@@ -65,7 +72,11 @@ export class Governor {
   constructor(options: GovernOptions) {
     this.#o = options;
     this.#now = options.now ?? Date.now;
-    this.sessions = new Sessions(() => makeId("ses", randomBytes(16)), options.restored);
+    this.sessions = new Sessions(
+      () => makeId("ses", randomBytes(16)),
+      options.guardianSession,
+      options.restored,
+    );
     this.#executor = createExecutor({
       journal: options.journal,
       clock: {
@@ -76,6 +87,7 @@ export class Governor {
         },
       },
       random: () => randomBytes(16),
+      throttle: this.#throttle,
       ...(options.spending === undefined ? {} : { budget: options.spending }),
       spendApproval: (permit) => this.#o.approvals?.()?.spend(permit),
       listen: (entry) => this.#heard(entry.node, entry.receipt, entry.verdict),
@@ -164,10 +176,14 @@ export class Governor {
     };
     const verdict = decide(call, policy, facts);
     const passed = verdict.verdict !== "DENY";
+    const turn = passed ? undefined : this.#throttle.refusal(facts.session.id, this.#now());
+    if (turn?.state === "silent") return this.#flooded();
     const judged = this.#judged(call, facts, verdict);
     const receipt = passed
       ? permittedReceipt(judged, { effectId: "", expiresAt: timestampOf(this.#now() + policy.lifetimeMs) })
-      : refusedReceipt(judged, "DENY", verdict.code);
+      : turn?.state === "summary"
+        ? refusedReceipt(judged, "DENY", "RATE_LIMIT_EXCEEDED", { ...EMPTY_USAGE, calls: turn.calls })
+        : refusedReceipt(judged, "DENY", verdict.code);
     const node = await this.#record(receipt, policy, call, facts);
     if (node === null) return this.#refused("JOURNAL_UNAVAILABLE", "the record could not be made durable");
     this.#heard(node, receipt, verdict);
@@ -186,6 +202,8 @@ export class Governor {
     const call = this.callOf({ target, source, args: {} });
     const { policy } = this.active;
     const facts = this.#facts({ caller, estimate: ZERO }, call, CLEAN);
+    const turn = this.#throttle.refusal(facts.session.id, this.#now());
+    if (turn.state === "silent") return this.#flooded();
     const verdict: Verdict = {
       gates: [],
       ruleId: "",
@@ -196,7 +214,11 @@ export class Governor {
       code,
       detail,
     };
-    const receipt = refusedReceipt(this.#judged(call, facts, verdict), "DENY", code);
+    const judged = this.#judged(call, facts, verdict);
+    const receipt =
+      turn.state === "summary"
+        ? refusedReceipt(judged, "DENY", "RATE_LIMIT_EXCEEDED", { ...EMPTY_USAGE, calls: turn.calls })
+        : refusedReceipt(judged, "DENY", code);
     const node = await this.#record(receipt, policy, call, facts);
     if (node === null) return this.#refused("JOURNAL_UNAVAILABLE", "the record could not be made durable");
     this.#heard(node, receipt, verdict);
@@ -227,7 +249,7 @@ export class Governor {
     return hash === undefined ? { state: "unobserved" } : { state: "observed", hash };
   }
   observed(target: string, hash: Hash): void {
-    this.#definitions.set(target, hash);
+    if (this.active.policy.tools.has(target)) this.#definitions.set(target, hash);
   }
   readonly #definitions = new Map<string, Hash>();
 
@@ -287,7 +309,7 @@ export class Governor {
     const now = this.#now();
     if (caller.state === "refused")
       return { id: this.#o.guardianSession, principal: "", openedAtMs: now, calls: 0, tainted: false };
-    return this.sessions.of(caller.id, now);
+    return this.sessions.of(caller.id, now, caller.sid);
   }
 
   /** Everything the gates need, read in one synchronous turn. */
@@ -296,7 +318,9 @@ export class Governor {
     const { policy, expiresAt } = this.active;
     const session = this.#sessionOf(ask.caller);
     const tool = policy.tools.get(call.target);
-    const perMinute = this.sessions.rate(`${session.id} ${call.target}`, 60_000);
+    // Names that an agent makes up are not counted one by one.
+    const perMinute =
+      tool === undefined ? undefined : this.sessions.rate(`${session.id} ${tool.name}`, 60_000);
     const perSecond = this.sessions.rate(session.id, 1_000);
     const used = this.#o.spending?.used(session.id, now) ?? { session: ZERO, daily: ZERO };
     const connectorName = tool?.connector ?? modelConnector(call.target);
@@ -321,7 +345,7 @@ export class Governor {
         calls: session.calls,
         tainted: session.tainted,
       },
-      principal: ask.caller,
+      principal: principalOf(ask.caller),
       pod: {
         namespace: this.#o.pod.namespace,
         labels: this.#o.pod.labels,
@@ -330,7 +354,7 @@ export class Governor {
       destination: destinationOf(call.target, url),
       scan,
       definition: ask.definition ?? { state: "unobserved" },
-      rate: { toolLastMinute: perMinute.count(now), sessionLastSecond: perSecond.count(now) },
+      rate: { toolLastMinute: perMinute?.count(now) ?? 0, sessionLastSecond: perSecond.count(now) },
       budget: {
         session: used.session,
         daily: used.daily,
@@ -342,7 +366,7 @@ export class Governor {
       idempotencyKey: ask.idempotencyKey ?? "",
     };
     perSecond.add(now);
-    perMinute.add(now);
+    perMinute?.add(now);
     const approvals = this.#o.approvals?.();
     return approvals === undefined ? base : { ...base, approval: approvals.fact(call, base, policy) };
   }
@@ -501,6 +525,20 @@ export class Governor {
     }
   }
 
+  #flooded(): Told {
+    return {
+      kind: "refused",
+      refusal: {
+        code: "RATE_LIMIT_EXCEEDED",
+        detail: "too many denials",
+        stamp: undefined,
+        begun: false,
+        retryAfter: 1,
+      },
+      receipt: null,
+      output: null,
+    };
+  }
   #overloaded(detail: string): Told {
     return {
       kind: "refused",

@@ -21,6 +21,12 @@ export const stampOf = (receipt: Receipt, node: SealedNode): Stamp => ({
   lamport: node.node.lamport,
 });
 
+/** The caller as a fact: which session a token names is not one. */
+export function principalOf(caller: Caller): Facts["principal"] {
+  const { sid: _sid, ...principal } = caller;
+  return principal;
+}
+
 export function plain(facts: Facts): JsonValue {
   const value: JsonValue = { ...facts };
   return value;

@@ -1,5 +1,7 @@
 // One session for each verified principal, and the counts that the gates read. It survives restarts through the journal.
 
+import { createHmac } from "node:crypto";
+import { idFrom } from "../../kernel/contracts/contracts.ts";
 import type { SessionId } from "../../kernel/contracts/contracts.ts";
 
 export interface Session {
@@ -21,48 +23,64 @@ export interface RestoredSession {
 export class Recent {
   readonly #windowMs: number;
   #times: number[] = [];
+  #first = 0;
   constructor(windowMs: number) {
     this.#windowMs = windowMs;
   }
   add(now: number): void {
     this.#times.push(now);
-    if (this.#times.length > 100_000) this.#times = this.#times.slice(-50_000);
+    if (this.#times.length - this.#first > 100_000) this.#first = this.#times.length - 50_000;
+    // What has left the window is dropped when it is half of what is held, so that an event costs the same at any rate.
+    if (this.#first > 1_024 && this.#first * 2 > this.#times.length) {
+      this.#times = this.#times.slice(this.#first);
+      this.#first = 0;
+    }
   }
   count(now: number): number {
     const since = now - this.#windowMs;
-    let first = 0;
-    while (first < this.#times.length && (this.#times[first] ?? 0) <= since) first++;
-    if (first > 0) this.#times = this.#times.slice(first);
-    return this.#times.length;
-  }
-  /** Milliseconds until the oldest event leaves the window. */
-  freeIn(now: number): number {
-    return Math.max(0, (this.#times[0] ?? now) + this.#windowMs - now);
+    while (this.#first < this.#times.length && (this.#times[this.#first] ?? 0) <= since) this.#first++;
+    return this.#times.length - this.#first;
   }
 }
 
 export class Sessions {
   readonly #byPrincipal = new Map<string, Session>();
+  readonly #byId = new Map<SessionId, Session>();
   readonly #rates = new Map<string, Recent>();
   readonly #makeId: () => SessionId;
-  constructor(makeId: () => SessionId, restored: readonly RestoredSession[] = []) {
+  readonly #own: SessionId;
+  constructor(makeId: () => SessionId, own: SessionId, restored: readonly RestoredSession[] = []) {
     this.#makeId = makeId;
-    for (const s of restored) this.#byPrincipal.set(s.principal, { ...s });
-  }
-  of(principal: string, now: number): Session {
-    let session = this.#byPrincipal.get(principal);
-    if (session === undefined) {
-      session = { id: this.#makeId(), principal, openedAtMs: now, calls: 0, tainted: false };
-      this.#byPrincipal.set(principal, session);
+    this.#own = own;
+    for (const s of restored) {
+      const session = { ...s };
+      this.#byId.set(s.id, session);
+      this.#byPrincipal.set(s.principal, session);
     }
+  }
+  /** `sid`: the session that a token names, so that one principal may have several. */
+  of(principal: string, now: number, sid?: string): Session {
+    const found =
+      sid === undefined ? this.#byPrincipal.get(principal) : this.#byId.get(this.#named(principal, sid));
+    if (found !== undefined) return found;
+    const id = sid === undefined ? this.#makeId() : this.#named(principal, sid);
+    const session = { id, principal, openedAtMs: now, calls: 0, tainted: false };
+    this.#byId.set(id, session);
+    if (sid === undefined) this.#byPrincipal.set(principal, session);
     return session;
+  }
+  /** A restart finds the session of a token again although no node says `sid`: the id follows from it. */
+  #named(principal: string, sid: string): SessionId {
+    const text = JSON.stringify([principal, sid]);
+    const hex = createHmac("sha256", this.#own).update(text).digest("hex").slice(0, 32);
+    return idFrom("ses", `ses_${hex}`, "session");
   }
   /** Ends the principal's session; the next call opens another. */
   renew(principal: string): void {
     this.#byPrincipal.delete(principal);
   }
   all(): readonly Session[] {
-    return [...this.#byPrincipal.values()];
+    return [...this.#byId.values()];
   }
   rate(key: string, windowMs: number): Recent {
     let recent = this.#rates.get(key);

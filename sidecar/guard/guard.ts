@@ -26,6 +26,7 @@ import { createFederation } from "../federation/federation.ts";
 import { Governor } from "../govern/govern.ts";
 import type { Active } from "../govern/govern.ts";
 import { Outcomes } from "../govern/outcomes.ts";
+import { createCallers } from "../identity/identity.ts";
 import { openJournal } from "../journal/journal.ts";
 import type { OpenJournal } from "../journal/journal.ts";
 import { PROXY_WAITS, createProxy, dialAddress } from "../proxy/proxy.ts";
@@ -138,10 +139,16 @@ export async function startGuardian(
   });
   const ceremonies = openCeremonies(journal, telemetry);
   const budget = createBudget({ timezone: () => active.policy.timezone });
-  const before = restore(journal.entries(), journal.ownSession, Date.now(), (sealed) => {
-    budget.restore(sealed.node);
-    ceremonies.restore(sealed, active.policy);
-  });
+  const before = restore(
+    journal.entries(),
+    journal.ownSession,
+    Date.now(),
+    (tool) => active.policy.tools.get(tool)?.trusted === true,
+    (sealed) => {
+      budget.restore(sealed.node);
+      ceremonies.restore(sealed, active.policy);
+    },
+  );
   const index = new ReceiptIndex();
   for (const r of before.receipts) index.put(r.receipt, r.session);
   if (before.unknown.length > 0) await journal.append(before.unknown, []).durable;
@@ -177,6 +184,7 @@ export async function startGuardian(
   });
   freezer.onFreeze = () => governor.abort();
 
+  const callers = createCallers({ policy: () => active.policy, pod: me, now: Date.now });
   const upstreams = createUpstreams({ credentials: config.credentials });
   const sandbox = lazySandbox(config.modules);
   const surface: Surface = {
@@ -186,7 +194,7 @@ export async function startGuardian(
     telemetry,
     federation: createFederation(upstreams),
     modelTimeoutMs: config.modelTimeoutMs,
-    callerOf: () => me,
+    callerOf: (request) => callers.api(request.headers),
     traceHeaders: traceOf,
     runWasm: wasmRunner(() => sandbox.get()),
     receipt: (id, session) => index.get(id, session),
@@ -210,7 +218,7 @@ export async function startGuardian(
   let resolver = network.resolver;
   const proxy = createProxy({
     governor,
-    callerOf: () => me,
+    callerOf: (request) => callers.proxy(request.headers),
     resolver: () => (resolver ??= makeResolver({ tcp: config.dnsOverTcp })),
     dial: network.dial ?? dialAddress,
     ...PROXY_WAITS,

@@ -32,19 +32,19 @@ export function restore(
   entries: Iterable<Entry>,
   ownSession: SessionId,
   nowMs: number,
+  /** Whether the policy trusts what a tool gives back. */
+  trusted: (tool: string) => boolean,
   each: (sealed: SealedNode) => void,
 ): Restored {
-  const sessions = new Map<
-    SessionId,
-    { principal: string; openedAtMs: number; calls: number; tainted: boolean }
-  >();
+  const sessions = new Map<SessionId, { principal: string; openedAtMs: number; calls: number }>();
   const open = new Map<string, { readonly sealed: SealedNode; readonly receipt: Receipt }>();
   const receipts: Restored["receipts"][number][] = [];
   const tainted = new Map<string, boolean>();
   let freeze: Facts["freeze"] = { state: "clear" };
   for (const entry of entries) {
     if (entry.kind === "input") {
-      // The facts of a call say whether its session had read untrusted content by then.
+      // The facts of a call say whether its session had read untrusted content by then; they stand in the log in the
+      // order in which they were gathered, so the last word counts.
       const facts = entry.input.value;
       if (
         typeof facts === "object" &&
@@ -82,13 +82,12 @@ export function restore(
           principal: receipt.principal,
           openedAtMs: epochOf(node.issued_at),
           calls: 0,
-          tainted: false,
         }),
       );
     if (node.kind === "INTENT") session.calls++;
-    // A result of untrusted content may have come after the last facts; the careful reading is that it did.
-    if (node.kind === "EFFECT" && receipt.status === "SUCCEEDED" && receipt.tool.startsWith("tool:"))
-      session.tainted = true;
+    // A result may have come after the last facts; an error's text was read as well.
+    if (node.kind === "EFFECT" && receipt.tool.startsWith("tool:") && !trusted(receipt.tool))
+      tainted.set(node.session_id, true);
   }
   const now = timestampOf(nowMs);
   const unknown = [...open.values()].map(
@@ -109,7 +108,7 @@ export function restore(
     }),
   );
   return {
-    sessions: [...sessions].map(([id, s]) => ({ id, ...s, tainted: s.tainted || tainted.get(id) === true })),
+    sessions: [...sessions].map(([id, s]) => ({ id, ...s, tainted: tainted.get(id) === true })),
     unknown,
     freeze,
     receipts,
