@@ -116,7 +116,12 @@ function asCommand(bytes: Uint8Array): Uint8Array {
       const whole = results === 0 ? call : m.block(null, [store(target.results, call), write()]);
       calls.push(m.if(m.i32.eq(m.local.get(0, binaryen.i32), i32(calls.length)), whole));
     }
+    // An original's start function runs before its host knows its memory: here it is the command that calls it.
+    const start = m.getStart();
+    const first = start === 0 ? [] : [m.call(binaryen.getFunctionInfo(start).name, [], binaryen.none)];
+    if (start !== 0) m.setStart(m.addFunction("idle", binaryen.none, binaryen.none, [], m.nop()));
     const read = [
+      ...first,
       m.i32.store(0, 4, i32(VECTOR), i32(VALUE)),
       m.i32.store(0, 4, i32(VECTOR + 4), i32(4)),
       m.drop(m.call("wasi_read", [i32(0), i32(VECTOR), i32(1), i32(COUNT)], binaryen.i32)),
