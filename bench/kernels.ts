@@ -9,9 +9,10 @@ export const KERNELS: Readonly<Record<string, Kernel>> = {
   sieve: {
     kind: "int",
     source: `export function _start(): void {
-      const n = 4000000; const flags = new StaticArray<u8>(n + 1); let count: u64 = 0;
+      const n = 1000000; const flags = new StaticArray<u8>(n + 1); let count: u64 = 0;
+      for (let round = 0; round < 16; round++) { memory.fill(changetype<usize>(flags), 0, n);
       for (let i = 2; i <= n; i++) { if (unchecked(flags[i]) == 0) { count++;
-        for (let j = i + i; j <= n; j += i) unchecked(flags[j] = 1); } }
+        for (let j = i + i; j <= n; j += i) unchecked(flags[j] = 1); } } }
       print(count); }`,
   },
   crc32: {
@@ -31,7 +32,7 @@ export const KERNELS: Readonly<Record<string, Kernel>> = {
       export function _start(): void {
         for (let i = 0; i < 64; i++) K[i] = 0x428a2f98 * (i + 1);
         let a0: u32 = 1, b0: u32 = 2, c0: u32 = 3, d0: u32 = 4, e0: u32 = 5, f0: u32 = 6, g0: u32 = 7, h0: u32 = 8;
-        for (let block: u32 = 0; block < 40000; block++) {
+        for (let block: u32 = 0; block < 200000; block++) {
           for (let i: u32 = 0; i < 16; i++) unchecked(w[i] = block * i);
           for (let i = 16; i < 64; i++) { const x = unchecked(w[i - 15]), y = unchecked(w[i - 2]);
             unchecked(w[i] = w[i - 16] + (rotr(x, 7) ^ rotr(x, 18) ^ (x >>> 3)) + w[i - 7]
@@ -62,7 +63,7 @@ export const KERNELS: Readonly<Record<string, Kernel>> = {
     source: `export function _start(): void {
       const size = 1 << 16; const keys = new StaticArray<u64>(size), values = new StaticArray<u64>(size);
       let x: u64 = 88172645463325252, sum: u64 = 0;
-      for (let i = 0; i < 4000000; i++) { x ^= x << 13; x ^= x >>> 7; x ^= x << 17; const key = (x >>> 20) % 40000 + 1;
+      for (let i = 0; i < 8000000; i++) { x ^= x << 13; x ^= x >>> 7; x ^= x << 17; const key = (x >>> 20) % 40000 + 1;
         let at = <i32>((key * 0x9e3779b97f4a7c15) >>> 48);
         while (unchecked(keys[at]) != 0 && unchecked(keys[at]) != key) at = (at + 1) & (size - 1);
         unchecked(keys[at] = key); unchecked(values[at] += x); sum += unchecked(values[at]); }
@@ -74,7 +75,7 @@ export const KERNELS: Readonly<Record<string, Kernel>> = {
       const program: StaticArray<u8> = [0, 1, 2, 3, 4, 0, 2, 5, 1, 3, 0, 4, 2, 1, 5, 6];
       for (let i = 0; i < 16; i++) code[i] = program[i];
       let pc = 0; let a: u64 = 1, b: u64 = 2, n: u64 = 0;
-      while (n < 12000000) { n++;
+      while (n < 24000000) { n++;
         switch (unchecked(code[pc])) { case 0: a += b; break; case 1: b ^= a; break;
           case 2: a = (a << 3) | (a >>> 61); break; case 3: b -= a; break; case 4: a ^= n; break;
           case 5: b += n; break; default: a = b * 31; }
@@ -87,7 +88,8 @@ export const KERNELS: Readonly<Record<string, Kernel>> = {
       const n = 200;
       const a = new StaticArray<f64>(n * n), b = new StaticArray<f64>(n * n), c = new StaticArray<f64>(n * n);
       for (let i = 0; i < n * n; i++) { a[i] = <f64>i * 0.5; b[i] = <f64>(i % 7); }
-      for (let i = 0; i < n; i++) for (let j = 0; j < n; j++) { let s: f64 = 0;
+      for (let round = 0; round < 8; round++)
+        for (let i = 0; i < n; i++) for (let j = 0; j < n; j++) { let s: f64 = 0;
         for (let k = 0; k < n; k++) s += unchecked(a[i * n + k]) * unchecked(b[k * n + j]);
         unchecked(c[i * n + j] = s); }
       print(reinterpret<u64>(c[n + 3])); }`,
@@ -101,7 +103,7 @@ export const KERNELS: Readonly<Record<string, Kernel>> = {
       export function _start(): void {
         for (let i = 0; i < B; i++) { px[i] = <f64>i * 1.7; py[i] = <f64>i * 0.3 + 1; pz[i] = <f64>(i * i) * 0.1;
           m[i] = 1.0 / <f64>(i + 1); }
-        for (let step = 0; step < 300000; step++) {
+        for (let step = 0; step < 600000; step++) {
           for (let i = 0; i < B; i++) for (let j = i + 1; j < B; j++) {
             const dx = unchecked(px[i] - px[j]), dy = unchecked(py[i] - py[j]), dz = unchecked(pz[i] - pz[j]);
             const d2 = dx * dx + dy * dy + dz * dz; const mag = 0.001 / (d2 * Math.sqrt(d2));
@@ -115,8 +117,8 @@ export const KERNELS: Readonly<Record<string, Kernel>> = {
   mandelbrot: {
     kind: "float",
     source: `export function _start(): void { let total: u64 = 0;
-      for (let py = 0; py < 256; py++) for (let px = 0; px < 256; px++) {
-        const x0 = <f64>px / 256 * 3.5 - 2.5, y0 = <f64>py / 256 * 2 - 1; let x: f64 = 0, y: f64 = 0; let i = 0;
+      for (let py = 0; py < 512; py++) for (let px = 0; px < 512; px++) {
+        const x0 = <f64>px / 512 * 3.5 - 2.5, y0 = <f64>py / 512 * 2 - 1; let x: f64 = 0, y: f64 = 0; let i = 0;
         while (x * x + y * y <= 4 && i < 300) { const t = x * x - y * y + x0; y = 2 * x * y + y0; x = t; i++; }
         total += i; }
       print(total); }`,
@@ -124,6 +126,6 @@ export const KERNELS: Readonly<Record<string, Kernel>> = {
   fibonacci: {
     kind: "call",
     source: `function fib(n: i32): i32 { return n < 2 ? n : fib(n - 1) + fib(n - 2); }
-      export function _start(): void { print(fib(33)); }`,
+      export function _start(): void { print(fib(36)); }`,
   },
 };

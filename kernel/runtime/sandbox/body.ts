@@ -102,7 +102,7 @@ export class BodyWriter {
       case EVENT.nan:
         if ((kind & EVENT.on) !== 0 && this.#nan) this.#canonical(value);
         break;
-      case EVENT.called:
+      case EVENT.calling:
         if (!this.#stack) break;
         w.u8(0x20);
         w.u32(this.#stackLocal);
@@ -149,7 +149,8 @@ export class BodyWriter {
     this.#w.put(0x42, 0, 0x53, 0x04, 0x40, 0x00, 0x0b);
   }
 
-  /** A function that calls others checks its gas and its frame at once: either negative shows in the sign of the two. */
+  /** A function that calls others checks its gas and its frame at once: either negative shows in the sign of the two.
+   * Its frame stays in a local and becomes the counter just before each call, so that nothing is put back after one. */
   #enter(): void {
     const w = this.#w;
     if (this.#stack) {
@@ -159,13 +160,12 @@ export class BodyWriter {
       w.positive(this.#scan.units);
       w.put(0x7d, 0x22);
       w.u32(this.#stackLocal);
+      this.#gas();
+      w.put(0x84, 0x42, 0, 0x53, 0x04, 0x40, 0x20);
+      w.u32(this.#stackLocal);
       w.u8(0x24);
       w.u32(this.#added.stack);
-      w.u8(0x20);
-      w.u32(this.#stackLocal);
-      this.#gas();
-      w.u8(0x84);
-      this.#trapIfNegative();
+      w.put(0x00, 0x0b);
     } else if (this.#scan.guestCalls > 0) {
       this.#gas();
       this.#trapIfNegative();

@@ -7,7 +7,7 @@ export const EVENT = {
   loop: 3, // the same, with a check
   preload: 4, // the loop that follows wants the gas in its local
   nan: 5, // value: which NaN to make canonical
-  called: 6, // a function returned: put the stack counter back
+  calling: 6, // the function called finds the stack counter where this one is
   grow: 7, // value: bytes of the instruction that is replaced
   bulkBytes: 8,
   bulkElements: 9,

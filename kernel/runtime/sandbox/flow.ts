@@ -271,7 +271,7 @@ export class Flow {
     this.#fresh = false;
   }
 
-  protected call(type: number, after: number, guest: boolean): void {
+  protected call(type: number, at: number, guest: boolean): void {
     const signature = this.shape.types[type];
     if (signature === undefined) return refuse("invalid");
     this.pop(signature.params.length, SHAPE.bits);
@@ -279,7 +279,7 @@ export class Flow {
     if (signature.wide) this.wide = true;
     if (guest) {
       this.guestCalls++;
-      return this.outside(after, EVENT.called, 0);
+      return this.outside(at, EVENT.calling, 0);
     }
     this.#calls++;
     this.#fresh = false;

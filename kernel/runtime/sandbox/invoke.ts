@@ -92,6 +92,7 @@ export function invoke(admitted: Admitted, request: RunRequest): Outcome {
   let exit = 0;
   try {
     if (typeof exports["start"] === "function") exports["start"]();
+    stack.value = BigInt(limits.stackUnits);
     if (typeof exports["_start"] === "function") exports["_start"]();
   } catch (error) {
     if (error instanceof Stop && error.what === "exit") {

@@ -126,7 +126,7 @@ export class FunctionScan extends Flow {
         const index = r.u32();
         if (index >= shape.functions.length) refuse("invalid");
         this.charge(at, GAS.call);
-        this.call(shape.functions[index] ?? 0, r.pos, index >= shape.imports.length);
+        this.call(shape.functions[index] ?? 0, at, index >= shape.imports.length);
         break;
       }
       case 0x11: {
@@ -134,7 +134,7 @@ export class FunctionScan extends Flow {
         if (type >= shape.types.length || r.u32() >= shape.tables.length) refuse("invalid");
         this.charge(at, GAS.callIndirect);
         this.pop(1, SHAPE.bits);
-        this.call(type, r.pos, true);
+        this.call(type, at, true);
         break;
       }
       case 0x1a:
