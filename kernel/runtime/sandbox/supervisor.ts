@@ -46,16 +46,17 @@ const GRACE_MS = 300;
 const LONGEST_FRAME = 80 * 1024 * 1024;
 const HEAP_MIB = 256;
 
-/** No environment, no file but its own code, no socket, no process, no code from text; the optimising compiler alone,
- * so that a guest runs as fast in its first loop as in its last. */
+/** The optimising compiler alone, so that a guest runs as fast in its first loop as in its last. What it inlines widens
+ * real frames, not logical ones: that has to stay small beside the real stack. */
+export const COMPILER = ["--no-liftoff", "--wasm-inlining-budget=500"];
+
+/** No environment, no file but its own code, no socket, no process, no code from text. */
 const FLAGS = [
   "--permission",
   "--allow-worker",
   "--disallow-code-generation-from-strings",
   "--disable-proto=throw",
-  "--no-liftoff",
-  // What is inlined widens real frames, not logical ones: it has to stay small beside the real stack.
-  "--wasm-inlining-budget=500",
+  ...COMPILER,
   "--expose-gc",
   "--no-warnings",
   `--max-old-space-size=${HEAP_MIB}`,
@@ -63,7 +64,7 @@ const FLAGS = [
 
 /** Everything is compiled before it runs, so that a call's time is its own. From source Node strips types with a large
  * module of its own, which would be compiled whole at every start: there, functions are compiled as they are called. */
-const EAGER = "--no-wasm-lazy-compilation";
+export const EAGER = "--no-wasm-lazy-compilation";
 
 export class Supervisor {
   readonly #options: SupervisorOptions;
