@@ -32,11 +32,12 @@ describe("limits of modules", () => {
     expect(refusalOf(bytesOf(Array.from({ length: 524_286 }, () => 0x01)))).toBe("");
   });
 
-  test("compile bombs are refused within 250 ms each", () => {
+  test("compile bombs are refused within 250 ms of processor time each", () => {
     for (const { module, name } of oversized()) {
-      const before = performance.now();
+      const before = process.threadCpuUsage();
       expect(() => admit(module, LIMITS), name).toThrow();
-      expect(performance.now() - before, name).toBeLessThan(250);
+      const { user, system } = process.threadCpuUsage(before);
+      expect((user + system) / 1000, name).toBeLessThan(250);
     }
   });
 });

@@ -2,14 +2,12 @@
 // Types are the engine's business (it validates the original before and the result after); what must hold here is that
 // no code which can run is taken for dead, and that every way to a loop head or a function passes its check.
 
-import type { Reader } from "./bytes.ts";
 import { EVENT, Events, STRIDE } from "./events.ts";
 import { GAS } from "./gas.ts";
 import type { ModuleLimits } from "./limits.ts";
 import type { ModuleShape } from "./module.ts";
 import { NAN, SHAPE } from "./opcodes.ts";
 import { refuse } from "./refusal.ts";
-import { valueType } from "./value.ts";
 
 const BODY = 0;
 const BLOCK = 2;
@@ -175,11 +173,16 @@ export class Flow {
     this.#open = -1;
   }
 
+  /** Counted against the limit at once: what is too much must not be read to its end. */
+  protected turn(count: number): void {
+    this.turns += count;
+    if (this.turns * Math.max(1, this.locals) > this.limits.flow) refuse("limit-flow");
+  }
+
   protected branch(label: number): void {
-    this.turns++;
     const target = this.#frames[this.#frames.length - 1 - label];
     if (target === undefined) return refuse("invalid");
-    this.turns += target.kind === LOOP ? target.params : target.results;
+    this.turn(1 + (target.kind === LOOP ? target.params : target.results));
     if (!this.live) return;
     this.settle();
     if (target.kind === LOOP) return;
@@ -188,7 +191,7 @@ export class Flow {
   }
 
   protected enter(at: number, kind: number, params: number, results: number, after: number): void {
-    this.turns += 1 + params + results;
+    this.turn(1 + params + results);
     if (kind === IF) {
       this.charge(at, GAS.plain);
       this.pop(1, SHAPE.bits);
@@ -213,7 +216,7 @@ export class Flow {
   }
 
   protected otherwise(): void {
-    this.turns++;
+    this.turn(1);
     const top = this.#top;
     if (top.kind !== IF) refuse("invalid");
     this.settle();
@@ -231,7 +234,7 @@ export class Flow {
 
   /** True when this was the body's own `end`. */
   protected end(): boolean {
-    this.turns++;
+    this.turn(1);
     this.settle();
     const top = this.#top;
     const below = this.#frames[this.#frames.length - 2];
@@ -283,21 +286,5 @@ export class Flow {
     }
     this.#calls++;
     this.#fresh = false;
-  }
-
-  /** The parameters and results of a block, from its type. */
-  protected blockType(r: Reader): { params: number; results: number } {
-    const byte = r.u8();
-    if (byte === 0x40) return { params: 0, results: 0 };
-    if (byte >= 0x40 && byte < 0x80) {
-      valueType(byte);
-      if (byte === 0x7b) this.wide = true;
-      return { params: 0, results: 1 };
-    }
-    r.pos--;
-    const type = this.shape.types[r.u32()];
-    if (type === undefined || (r.bytes[r.pos - 1] ?? 0) > 0x3f) return refuse("invalid");
-    if (type.wide) this.wide = true;
-    return { params: type.params.length, results: type.results.length };
   }
 }

@@ -25,7 +25,6 @@ export class FunctionScan extends Flow {
     this.#instructions = 0;
     this.#body(r);
     if (r.pos !== r.end) refuse("malformed");
-    if (this.turns * Math.max(1, locals) > this.limits.flow) refuse("limit-flow");
     this.units = frameUnits(locals + this.deepest, this.wide, this.#instructions);
   }
 
@@ -118,7 +117,7 @@ export class FunctionScan extends Flow {
       }
       case 0x0f:
         this.charge(at, GAS.plain);
-        this.turns++;
+        this.turn(1);
         this.settle();
         this.leave();
         break;
@@ -216,8 +215,24 @@ export class FunctionScan extends Flow {
   }
 
   #nested(r: Reader, at: number, op: number): void {
-    const { params, results } = this.blockType(r);
+    const { params, results } = this.#blockType(r);
     this.enter(at, op, params, results, r.pos);
+  }
+
+  /** The parameters and results of a block, from its type. */
+  #blockType(r: Reader): { params: number; results: number } {
+    const byte = r.u8();
+    if (byte === 0x40) return { params: 0, results: 0 };
+    if (byte >= 0x40 && byte < 0x80) {
+      valueType(byte);
+      if (byte === 0x7b) this.wide = true;
+      return { params: 0, results: 1 };
+    }
+    r.pos--;
+    const type = this.shape.types[r.u32()];
+    if (type === undefined || (r.bytes[r.pos - 1] ?? 0) > 0x3f) return refuse("invalid");
+    if (type.wide) this.wide = true;
+    return { params: type.params.length, results: type.results.length };
   }
 
   #simd(r: Reader, at: number): void {
