@@ -3,6 +3,7 @@
 import { isObject } from "../contracts/contracts.ts";
 import type { JsonObject, JsonValue } from "../contracts/contracts.ts";
 import { objectOf, listOf, textOf } from "./request.ts";
+import { UNJUDGED } from "./asked.ts";
 import type { Proposed, Ruling } from "./proposal.ts";
 
 const CHOICE_MEMBERS: ReadonlySet<string> = new Set(["index", "finish_reason", "logprobs"]);
@@ -88,7 +89,7 @@ export function ruledChat(
       const ruling = rulings[k];
       if (ruling === undefined || ruling.state === "replaced") {
         replaced = true;
-        said.push(ruling?.text ?? "This tool call was not judged and is not shown.");
+        said.push(ruling?.text ?? UNJUDGED);
       } else if (call.index < 0) out["function_call"] = { name: call.name, arguments: ruling.argsText };
       else
         kept.push({

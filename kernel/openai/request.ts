@@ -52,6 +52,8 @@ export interface ToolResult {
   readonly callId: string;
   readonly content: JsonValue;
   readonly position: number;
+  /** The agent says that its tool failed. */
+  readonly failed?: boolean;
 }
 /** A function that the request offers to the model. */
 export interface OfferedFunction {

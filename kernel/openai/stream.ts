@@ -3,17 +3,10 @@
 import { LIMITS, isObject } from "../contracts/contracts.ts";
 import type { JsonObject, JsonValue } from "../contracts/contracts.ts";
 import { pick } from "./answer.ts";
+import { UNJUDGED } from "./asked.ts";
+import type { Step } from "./asked.ts";
 import { SseError } from "./sse.ts";
 import type { Proposed, Ruling } from "./proposal.ts";
-
-/** What to do next, in order: send a chunk, or have calls ruled and then send what `settle` returns. */
-export type Step<T = JsonObject> =
-  | { readonly kind: "send"; readonly chunk: T }
-  | {
-      readonly kind: "rule";
-      readonly calls: readonly Proposed[];
-      settle(rulings: readonly Ruling[]): T[];
-    };
 
 interface Held {
   readonly index: number;
@@ -54,13 +47,13 @@ export class ChatStream {
   #usage: JsonValue | undefined;
   #held = 0;
 
-  feed(chunk: JsonObject): Step[] {
+  feed(chunk: JsonObject): Step<JsonObject>[] {
     const base = pick(chunk, CHUNK_MEMBERS);
     const usage = base["usage"];
     if (isObject(usage)) this.#usage = usage;
     delete base["usage"];
     this.#base = { ...this.#base, ...base };
-    const steps: Step[] = [];
+    const steps: Step<JsonObject>[] = [];
     const list = chunk["choices"];
     if (!Array.isArray(list)) throw new SseError("a chunk of the stream has no `choices`");
     if (list.length === 0) {
@@ -114,7 +107,7 @@ export class ChatStream {
     };
   }
 
-  #one(entry: JsonObject, base: Record<string, JsonValue>, steps: Step[]): void {
+  #one(entry: JsonObject, base: Record<string, JsonValue>, steps: Step<JsonObject>[]): void {
     const index = entry["index"];
     if (typeof index !== "number" || !Number.isSafeInteger(index) || index < 0 || index > 127)
       throw new SseError("a choice of the stream has no index");
@@ -229,7 +222,7 @@ function settle(
   calls.forEach((call, k) => {
     const ruling = rulings[k];
     if (ruling === undefined || ruling.state === "replaced") {
-      const text = ruling?.text ?? "This tool call was not judged and is not shown.";
+      const text = ruling?.text ?? UNJUDGED;
       send({ content: said ? `\n\n${text}` : text });
       said = true;
       return;

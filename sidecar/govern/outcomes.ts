@@ -47,17 +47,26 @@ export class Outcomes {
   }
 
   /** Binds what the agent says of a call, once. */
-  async bind(session: string, id: string, content: JsonValue): Promise<Bound> {
+  async bind(session: string, id: string, content: JsonValue, failed = false): Promise<Bound> {
     const call = this.#calls.get(`${session} ${id}`);
     if (call === undefined) return { state: "unknown" };
     const hash = hashJson(content);
     if (call.bound !== "") return { state: call.bound === hash ? "again" : "other" };
     call.bound = hash;
-    call.tell({
-      status: "succeeded",
-      output: content,
-      checked: call.structured ? valueOf(content) : content,
-    });
+    call.tell(
+      failed
+        ? {
+            status: "failed",
+            code: "ERR_CONNECTOR_FAILED",
+            detail: "the agent's tool reported an error",
+            usage: { calls: 1 },
+          }
+        : {
+            status: "succeeded",
+            output: content,
+            checked: call.structured ? valueOf(content) : content,
+          },
+    );
     return { state: "bound", told: await call.told, target: call.target, trusted: call.trusted };
   }
 }

@@ -18,13 +18,15 @@ export async function bindResults(
   const session = s.governor.sessionOf(caller).id;
   let drift: Refusal | undefined;
   for (const result of results) {
-    const bound = await s.outcomes.bind(session, result.callId, result.content);
+    const bound = await s.outcomes.bind(session, result.callId, result.content, result.failed);
     if (bound.state === "again") continue;
     if (bound.state !== "bound") {
       s.governor.taint(caller);
       continue;
     }
     if (!bound.trusted) s.governor.taint(caller);
+    // A tool that failed is an outcome like another; the agent's model reads of it.
+    if (result.failed === true) continue;
     if (bound.told.kind === "refused") drift ??= { ...bound.told.refusal, begun: true };
   }
   return drift;
