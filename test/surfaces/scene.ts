@@ -33,6 +33,7 @@ export interface Scene {
 }
 
 export interface SceneOptions {
+  readonly modelTimeoutMs?: number;
   readonly policy?: (document: Record<string, unknown>, approverTwo: string) => void;
   readonly network?: Network;
 }
@@ -90,7 +91,7 @@ export async function scene(options: SceneOptions = {}): Promise<Scene> {
         principal: "serviceAccount:local/guard",
         labels: {},
         namespaceLabels: {},
-        modelTimeoutMs: 5_000,
+        modelTimeoutMs: options.modelTimeoutMs ?? 5_000,
         dnsOverTcp: false,
       },
       (line) => lines.push(line),
