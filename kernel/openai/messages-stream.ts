@@ -39,7 +39,8 @@ export class MessageStream implements AnswerStream {
 
   feed(event: JsonObject): Step[] {
     if (this.#stopped) throw new SseError("an event follows the end of the message");
-    switch (event["type"]) {
+    const { type } = event;
+    switch (typeof type === "string" ? type : "") {
       case "ping":
         return [send("ping", { type: "ping" })];
       case "message_start":

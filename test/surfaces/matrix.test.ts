@@ -125,9 +125,7 @@ function clean(text: string): void {
 }
 const nodes = (): { kind: string; body: Record<string, unknown> }[] =>
   [...s.guardian.journal.entries()].flatMap((e) =>
-    e.kind === "node"
-      ? [{ kind: e.sealed.node.kind, body: e.sealed.node.body as Record<string, unknown> }]
-      : [],
+    e.kind === "node" ? [{ kind: e.sealed.node.kind, body: e.sealed.node.body }] : [],
   );
 const lastEffect = (tool: string) =>
   nodes().findLast((n) => n.kind === "EFFECT" && n.body["tool"] === tool)?.body ?? {};
@@ -306,7 +304,7 @@ for (const status of [400, 404, 422, 429])
     const key = p.seen.length;
     p.script = (_path, _body): Script => ({
       status,
-      body: JSON.stringify({ error: { message: `no, ${"sk-standin-0123456789abcdefghij"}`, code: "odd" } }),
+      body: JSON.stringify({ error: { message: "no, sk-standin-0123456789abcdefghij", code: "odd" } }),
     });
     const many = new OpenAI({ baseURL: `${s.base}/v1`, apiKey: "x", maxRetries: 3 });
     const e = await raised(many.chat.completions.create({ ...CHAT, stream: false }));
@@ -427,7 +425,7 @@ for (const [what, more] of [
   ["a custom tool", { tools: [{ type: "custom", custom: { name: "x" } }] }],
 ] as const)
   add(`chat: ${what} goes round the guardian and is refused`, async () => {
-    const e = await raised(chat(more as object));
+    const e = await raised(chat(more));
     expect(e).toMatchObject({ status: 403, code: "DENY_TOOL_NOT_FOUND" });
     expect(p.seen.length).toBe(0);
   });
