@@ -1,4 +1,5 @@
-// `atoll wasm run|inspect`: a module run by hand as the guardian would run it, or looked at.
+// `atoll wasm run|inspect|replay`: a module run by hand as the guardian would run it, or looked at; calls of a pack
+// computed again.
 
 import { readFile } from "node:fs/promises";
 import { parseArgs } from "node:util";
@@ -8,13 +9,17 @@ import { createSandbox, DEFAULT_LIMITS, MOST, REASONS } from "../kernel/runtime/
 import type { ComputeResult } from "../kernel/runtime/sandbox/sandbox.ts";
 import { readAll, UsageError } from "./io.ts";
 import type { Io } from "./io.ts";
+import { recompute } from "./recompute.ts";
 
 const USAGE = `usage: atoll wasm run MODULE [--stdin FILE] [--gas N] [--memory BYTES] [--time MS] [--output BYTES]
                       [--seed TEXT] [--clock TIME] [--arg VALUE]… [--env NAME=VALUE]… [--json]
        atoll wasm inspect MODULE [--json]
+       atoll wasm replay PACK --modules DIR [--trust roots.pem] [--json]
 Runs a WASI preview 1 command in the sandbox; \`--stdin -\` passes standard input on. Seed and clock are fixed
 unless given, so that the same call gives the same bytes and the same gas. \`inspect\` says what a module imports
-and why it would be refused. Exit codes: 0 it ended well or is admitted, 1 it did not or is not, 2 wrong use.`;
+and why it would be refused. \`replay\` computes every WASM call of a pack again, with modules found by their hash in
+DIR (files, or an OCI image layout), and compares gas, pages, output and ending with the receipts.
+Exit codes: 0 it ended well, is admitted or came out the same, 1 it did not or is not, 2 wrong use.`;
 
 export async function wasm(argv: readonly string[], io: Io): Promise<number> {
   const { values, positionals } = parseArgs({
@@ -30,6 +35,8 @@ export async function wasm(argv: readonly string[], io: Io): Promise<number> {
       clock: { type: "string" },
       arg: { type: "string", multiple: true },
       env: { type: "string", multiple: true },
+      modules: { type: "string" },
+      trust: { type: "string" },
       json: { type: "boolean" },
       help: { type: "boolean", short: "h" },
     },
@@ -39,8 +46,13 @@ export async function wasm(argv: readonly string[], io: Io): Promise<number> {
     return 0;
   }
   const [verb, path, ...more] = positionals;
-  if ((verb !== "run" && verb !== "inspect") || path === undefined || more.length > 0)
-    throw new UsageError("expected `run MODULE` or `inspect MODULE`", USAGE);
+  if ((verb !== "run" && verb !== "inspect" && verb !== "replay") || path === undefined || more.length > 0)
+    throw new UsageError("expected `run MODULE`, `inspect MODULE` or `replay PACK`", USAGE);
+  if (verb === "replay") {
+    const { modules, trust, json = false } = values;
+    if (modules === undefined) throw new UsageError("`--modules DIR` is needed", USAGE);
+    return recompute({ pack: path, modules, trust, json }, io);
+  }
   const module = new Uint8Array(await readFile(path));
   if (verb === "inspect") return inspect(module, values.json === true, io);
 

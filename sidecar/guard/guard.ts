@@ -13,7 +13,7 @@ import { signerFromPem } from "../../kernel/crypto/crypto.ts";
 import { compilePolicy } from "../../kernel/policy/policy.ts";
 import { verifyBundle } from "../../kernel/policy/bundle.ts";
 import { receiptBody } from "../../kernel/receipts/receipts.ts";
-import { artifactStore, createSandbox, directory } from "../../kernel/runtime/sandbox/sandbox.ts";
+import { artifactStore, createSandbox, directory, ociLayout } from "../../kernel/runtime/sandbox/sandbox.ts";
 import type { Sandbox } from "../../kernel/runtime/sandbox/sandbox.ts";
 import { parseTrustRoots } from "../../kernel/trust/trust.ts";
 import type { TrustRoots } from "../../kernel/trust/trust.ts";
@@ -340,7 +340,7 @@ function lazySandbox(modules: string): { get(): Sandbox; close(): Promise<void> 
     read: (path: string) => readFile(path).catch(() => undefined),
     list: (folder: string) => readdir(folder).catch(() => []),
   };
-  const store = modules === "" ? undefined : artifactStore(files, directory(modules));
+  const store = modules === "" ? undefined : artifactStore(files, directory(modules), ociLayout(modules));
   return {
     get: () => (sandbox ??= createSandbox(store === undefined ? {} : { fetch: (hash) => store.fetch(hash) })),
     close: async () => await sandbox?.close(),

@@ -36,6 +36,8 @@ export interface SceneOptions {
   readonly modelTimeoutMs?: number;
   readonly policy?: (document: Record<string, unknown>, approverTwo: string) => void;
   readonly network?: Network;
+  /** Folder with WASM modules. */
+  readonly modules?: string;
 }
 
 export async function scene(options: SceneOptions = {}): Promise<Scene> {
@@ -84,7 +86,7 @@ export async function scene(options: SceneOptions = {}): Promise<Scene> {
         trust,
         folder: join(folder, "journal"),
         credentials: join(folder, "credentials"),
-        modules: "",
+        modules: options.modules ?? "",
         api: [{ host: "127.0.0.1", port: 0 }],
         proxy: [{ host: "127.0.0.1", port: 0 }],
         health: [{ host: "127.0.0.1", port: 0 }],

@@ -21,6 +21,7 @@ export type { ArtifactFiles, ArtifactStore } from "./artifacts.ts";
 export { GAS_SCHEDULE } from "./gas.ts";
 export { DEFAULT_LIMITS, LIMITS, MOST } from "./limits.ts";
 export { REASONS } from "./refusal.ts";
+export { toolOutput, toolRequest } from "./toolcall.ts";
 export type { ComputeCode, Inspection, Reason, RunLimits };
 
 export interface SandboxOptions {
