@@ -14,8 +14,8 @@ export function compilePerimeter(own: Section, above: Section): Policy["perimete
     open: (now) => hours.every((h) => h(now)),
     deniedDataClasses: new Set(sections.flatMap((s) => s.dataClasses?.deny ?? [])),
     maxConcurrent: concurrent.length === 0 ? -1 : Math.min(...concurrent),
-    // Only the layer that speaks may lift the default, and never against the other.
-    requireTls: above?.requireTls === true || (own?.requireTls ?? above?.requireTls ?? true),
+    // A default holds for the policy as if it stood there; the layer above only narrows.
+    requireTls: above?.requireTls === true || (own?.requireTls ?? true),
   };
 }
 
@@ -55,11 +55,7 @@ export function strictest(own: PolicyDoc["threat"], above: PolicyDoc["threat"]):
   const lower = <T extends string>(order: readonly T[], a: T, b: T | undefined): T =>
     b === undefined || order.indexOf(a) <= order.indexOf(b) ? a : b;
   return {
-    denyAt: lower(THREAT_LEVELS, own?.denyAt ?? above?.denyAt ?? "HIGH", above?.denyAt),
-    taintedMaxEffect: lower(
-      EFFECT_CLASSES,
-      own?.taintedMaxEffect ?? above?.taintedMaxEffect ?? "E1",
-      above?.taintedMaxEffect,
-    ),
+    denyAt: lower(THREAT_LEVELS, own?.denyAt ?? "HIGH", above?.denyAt),
+    taintedMaxEffect: lower(EFFECT_CLASSES, own?.taintedMaxEffect ?? "E1", above?.taintedMaxEffect),
   };
 }
