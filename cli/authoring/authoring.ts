@@ -16,8 +16,8 @@ export { mergeSources, readPolicySource, readYaml, show, SourceError } from "./r
 export type { Finding, Place, Source } from "./read.ts";
 export { policySchema } from "./schema.ts";
 export { runSuite } from "./suite.ts";
-export { changes, turned } from "./changes.ts";
-export type { Change, Recorded, Turned } from "./changes.ts";
+export { changes, compare } from "./changes.ts";
+export type { Change, Comparison, Turned } from "./changes.ts";
 
 export interface Io {
   readonly stdout: { write(text: string): unknown };

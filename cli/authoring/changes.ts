@@ -1,10 +1,10 @@
 // What a change of policy does: the fields that differ, and the recorded calls whose verdict would.
 
 import { isObject } from "../../kernel/contracts/contracts.ts";
-import type { JsonValue, Policy, ToolCall } from "../../kernel/contracts/contracts.ts";
+import type { JsonValue, Policy } from "../../kernel/contracts/contracts.ts";
 import { canonicalize } from "../../kernel/canonicalize/canonicalize.ts";
 import { decide } from "../../kernel/guardian/guardian.ts";
-import { parseFacts } from "../../kernel/policy/policy.ts";
+import type { RecordedCall } from "../../kernel/replay/replay.ts";
 
 export interface Change {
   readonly path: string;
@@ -52,32 +52,53 @@ function named(v: JsonValue): { readonly [k: string]: JsonValue } | undefined {
   return new Set(entries.map(([n]) => n)).size === entries.length ? Object.fromEntries(entries) : undefined;
 }
 
-export interface Recorded {
-  readonly receipt: string;
-  readonly call: ToolCall;
-  readonly facts: JsonValue;
-}
 export interface Turned {
-  readonly receipt: string;
+  readonly receipt_id: string;
+  readonly session_id: string;
+  readonly lamport: number;
   readonly tool: string;
   readonly before: string;
   readonly after: string;
 }
+export interface Comparison {
+  readonly turned: readonly Turned[];
+  readonly judged: number;
+  /** Recorded without what it takes to judge them again. */
+  readonly redacted: number;
+}
 
 /** The recorded calls whose verdict or code differs between two policies, each judged by the facts it was judged by. */
-export function turned(before: Policy, after: Policy, calls: readonly Recorded[]): readonly Turned[] {
-  const found: Turned[] = [];
-  for (const { receipt, call, facts } of calls) {
-    const [a, b] = [before, after].map((policy) => {
-      const known = parseFacts(facts);
-      const verdict = decide(call, policy, {
-        ...known,
-        context: { ...known.context, policyHash: policy.hash },
+export function compare(before: Policy, after: Policy, calls: Iterable<RecordedCall>): Comparison {
+  const turned: Turned[] = [];
+  let known = 0;
+  let redacted = 0;
+  for (const { receipt, session_id, lamport, judged } of calls) {
+    if (judged === undefined) {
+      redacted++;
+      continue;
+    }
+    known++;
+    const [a, b] = [verdictOf(before, judged), verdictOf(after, judged)];
+    if (a !== b)
+      turned.push({
+        receipt_id: receipt.receipt_id,
+        session_id,
+        lamport,
+        tool: receipt.tool,
+        before: a,
+        after: b,
       });
-      return verdict.verdict === "ALLOW" ? "ALLOW" : `${verdict.verdict} ${verdict.code}`;
-    });
-    if (a !== undefined && b !== undefined && a !== b)
-      found.push({ receipt, tool: call.target, before: a, after: b });
   }
-  return found;
+  return { turned, judged: known, redacted };
+}
+
+function verdictOf(policy: Policy, { call, facts }: NonNullable<RecordedCall["judged"]>): string {
+  const verdict = decide(call, policy, {
+    ...facts,
+    context: { ...facts.context, policyHash: policy.hash },
+    // An approval is for a call under one policy; under another it would be asked for again.
+    approval: { state: "none" },
+  });
+  if (verdict.verdict === "ALLOW") return "ALLOW";
+  return verdict.verdict === "DENY" ? `DENY ${verdict.code}` : `ESCALATE ${verdict.ceremony.name}`;
 }

@@ -141,6 +141,43 @@ export function replay(pack: PackContents, options: ReplayOptions = {}): ReplayR
   return { ...count, changes };
 }
 
+export interface RecordedCall {
+  readonly receipt: Receipt;
+  readonly session_id: string;
+  readonly lamport: number;
+  /** Undefined where the recording was redacted. */
+  readonly judged: { readonly call: ToolCall; readonly facts: Facts } | undefined;
+}
+
+/** Every call that gates have judged, with the facts that it was judged by. */
+export function* recordedCalls(pack: PackContents): Generator<RecordedCall> {
+  const shelf = inputShelf(() => pack.inputs());
+  for (const at of pack.nodes()) {
+    if (at.kind === "condensed" || at.sealed.node.body["type"] !== "atoll.dev/receipt/v1") continue;
+    const { node } = at.sealed;
+    const receipt = judged(at, undefined, "body", () => parseReceipt(node.body));
+    if (node.kind === "EFFECT" || receipt.gates_hash === "") continue;
+    const args = shelf.take(receipt.args_hash);
+    const facts = shelf.take(receipt.facts_hash);
+    if (args === undefined || facts === undefined)
+      throw differs(at, receipt, args === undefined ? "args_hash" : "facts_hash", "present", "missing");
+    const known = {
+      receipt,
+      session_id: node.session_id,
+      lamport: node.lamport,
+    };
+    if (args.redacted || facts.redacted) yield { ...known, judged: undefined };
+    else
+      yield {
+        ...known,
+        judged: {
+          call: callOf(at, receipt, args.value),
+          facts: judged(at, receipt, "facts_hash", () => parseFacts(facts.value)),
+        },
+      };
+  }
+}
+
 /** What an EFFECT repeats of its INTENT. */
 const CARRIED = [
   "decision_id",

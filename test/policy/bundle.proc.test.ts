@@ -6,7 +6,7 @@ import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import { afterAll, expect, test } from "vitest";
 import { canonicalize } from "../../kernel/canonicalize/canonicalize.ts";
-import type { JsonObject } from "../../kernel/contracts/contracts.ts";
+import type { JsonObject, JsonValue } from "../../kernel/contracts/contracts.ts";
 import { signerFromPem } from "../../kernel/crypto/crypto.ts";
 
 const folder = mkdtempSync(join(tmpdir(), "atoll-bundle-"));
@@ -132,7 +132,7 @@ test("verify refuses each bundle that is not what a policy key signed, with exit
     ["wrong domain", other({ ...own, type: "atoll.dev/node/v1" }), /signature/],
     ["expired", built("--sign", at("p"), "--expires-at", "2020-01-01T00:00:00.000Z"), /expired/],
     ["other content", with_({ content: { ...content, name: "y" } }), /hash|content/],
-    ["upper-case hex", with_({ sigs: [{ ...sig, sig: String(sig["sig"]).toUpperCase() }] }), /sig/],
+    ["upper-case hex", with_({ sigs: [{ ...sig, sig: upper(sig["sig"]) }] }), /sig/],
     ["a signature over another version", other({ ...own, version: 4 }), /signature/],
     ["one signer twice", with_({ sigs: [sig, sig] }), /twice|already|once/],
   ];
@@ -143,6 +143,8 @@ test("verify refuses each bundle that is not what a policy key signed, with exit
     );
   }
 });
+
+const upper = (v: JsonValue | undefined): string => (typeof v === "string" ? v.toUpperCase() : "");
 
 /** Bundles are written with every string quoted, and read back here by another road than the command's own. */
 function yamlToJson(text: string): JsonObject {
