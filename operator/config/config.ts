@@ -29,7 +29,7 @@ export function readConfig(env: Readonly<Record<string, string | undefined>>): C
     requireSignature: flag === "true",
     clusterDomain: env["ATOLL_CLUSTER_DOMAIN"] ?? "cluster.local",
     canary: env["ATOLL_CANARY"] ?? "none",
-    canaryPort: port("ATOLL_CANARY_PORT", 0),
+    canaryPort: port("ATOLL_CANARY_LISTEN", 0),
     port: port("ATOLL_PORT", 8443),
     healthPort: port("ATOLL_HEALTH_PORT", 8080),
     identity: env["POD_NAME"] ?? hostname(),
