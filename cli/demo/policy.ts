@@ -5,6 +5,8 @@ export interface Places {
   readonly tools: string;
   readonly approver: string;
   readonly module: string;
+  /** Service account of the agent; `guard` where there is no cluster. */
+  readonly serviceAccount?: string;
 }
 
 export const demoPolicy = (p: Places): string => `apiVersion: atoll.dev/policy/v1
@@ -69,7 +71,7 @@ ${
 toolsets:
   work: [tool:github/list_issues, tool:github/create_issue, tool:github/create_release, tool:github/delete_repo, tool:agent/write_note, tool:agent/run_shell${p.module === "" ? "" : ", tool:calc/echo"}]
 profiles:
-  - match: { serviceAccount: guard }
+  - match: { serviceAccount: ${p.serviceAccount ?? "guard"} }
     toolsets: [work]
     models: [model:openai/stand-in]
     maxSideEffect: full

@@ -16,8 +16,20 @@ export interface StandIn {
   close(): Promise<void>;
 }
 
-async function listen(server: Server, rest: Omit<StandIn, "url" | "close">, path: string): Promise<StandIn> {
-  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+/** Where a stand-in listens: any free port of loopback, unless it is told otherwise. */
+export interface Place {
+  readonly host: string;
+  readonly port: number;
+}
+const LOOPBACK: Place = { host: "127.0.0.1", port: 0 };
+
+async function listen(
+  server: Server,
+  rest: Omit<StandIn, "url" | "close">,
+  path: string,
+  place: Place,
+): Promise<StandIn> {
+  await new Promise<void>((resolve) => server.listen(place.port, place.host, resolve));
   const address = server.address();
   const port = typeof address === "object" && address !== null ? address.port : 0;
   return {
@@ -58,7 +70,7 @@ interface ChatBody {
 }
 
 /** A model that does as its last user message says; after a tool's result it only reports. */
-export async function standInModel(secret: string): Promise<StandIn> {
+export async function standInModel(secret: string, place = LOOPBACK): Promise<StandIn> {
   const done = new Map<string, number>();
   const seen: StandIn["seen"] = [];
   let serial = 0;
@@ -157,11 +169,11 @@ export async function standInModel(secret: string): Promise<StandIn> {
   const server = createServer((request, response) => {
     handle(request, response).catch(() => response.destroy());
   });
-  return listen(server, { done, seen }, "/v1");
+  return listen(server, { done, seen }, "/v1", place);
 }
 
 /** A repository as an MCP server: it can list, create and delete issues, and release. */
-export async function standInTools(secret: string): Promise<StandIn> {
+export async function standInTools(secret: string, place = LOOPBACK): Promise<StandIn> {
   const done = new Map<string, number>();
   const seen: StandIn["seen"] = [];
   const count = (what: string): number => {
@@ -229,5 +241,5 @@ export async function standInTools(secret: string): Promise<StandIn> {
   const server = createServer((request, response) => {
     handle(request, response).catch(() => response.destroy());
   });
-  return listen(server, { done, seen }, "/mcp");
+  return listen(server, { done, seen }, "/mcp", place);
 }

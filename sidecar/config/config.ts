@@ -1,7 +1,7 @@
 // The guardian's one configuration. Whatever starts a guardian fills this in; contradictions are refused by key.
 
 import { ContractError } from "../../kernel/contracts/contracts.ts";
-import type { JsonObject, JsonValue } from "../../kernel/contracts/contracts.ts";
+import type { Facts, JsonObject, JsonValue } from "../../kernel/contracts/contracts.ts";
 
 export interface Listen {
   readonly host: string;
@@ -12,6 +12,16 @@ export interface Listen {
 export interface BundleInput {
   readonly manifest: JsonValue;
   readonly content?: JsonObject | undefined;
+}
+
+/** What a governed pod adds; without it the guardian stands alone, as under `atoll guard`. */
+export interface PodLinks {
+  /** Age of the last heartbeat of the control stream. */
+  readonly heartbeatAgeMs: () => Facts["context"]["heartbeatAgeMs"];
+  /** Whether the gate proved lately that nothing leaves the pod; without a proof no call is allowed. */
+  readonly proved: () => boolean;
+  /** A call waits for a person: the challenge has to reach the operator. */
+  readonly opened: (challenge: JsonObject) => void;
 }
 
 export interface GuardianConfig {
@@ -38,6 +48,7 @@ export interface GuardianConfig {
   readonly modelTimeoutMs: number;
   /** Names are asked for over TCP alone: in a governed pod the lock lets no UDP through. */
   readonly dnsOverTcp: boolean;
+  readonly pod?: PodLinks;
 }
 
 export const DEFAULTS = {

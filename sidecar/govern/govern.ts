@@ -332,7 +332,7 @@ export class Governor {
       context: {
         podUid: this.#o.pod.uid,
         guardianPodUid: this.#o.pod.uid,
-        policyHash: policy.hash,
+        policyHash: this.#o.proved?.() === false ? "" : policy.hash,
         heartbeatAgeMs: this.#o.heartbeatAgeMs(),
         policyExpiresAt: expiresAt,
         tls: ask.tls ?? (url === undefined || url.protocol === "https:"),

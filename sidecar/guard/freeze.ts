@@ -42,13 +42,13 @@ export class Freezer {
     return this.#state;
   }
 
-  async freeze(reason: string, by: string): Promise<string> {
+  async freeze(reason: string, by: string, scope = "all"): Promise<string> {
     if (this.#state.state === "frozen") return this.#state.node;
     const at = timestampOf(Date.now());
     const { nodes, durable } = this.#append({
       type: "atoll.dev/trust-event/v1",
       event: "FREEZE",
-      scope: "all",
+      scope: /^(all|gs\/[a-z0-9.-]+|pod\/[A-Za-z0-9-]+)$/.test(scope) ? scope : "all",
       reason: reason.slice(0, 500),
       by: by.slice(0, 200),
       at,

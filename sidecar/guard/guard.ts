@@ -10,6 +10,7 @@ import { createBudget } from "../../kernel/budget/budget.ts";
 import { ContractError, isId, timestampOf } from "../../kernel/contracts/contracts.ts";
 import type { JsonObject, Receipt, SessionId } from "../../kernel/contracts/contracts.ts";
 import { signerFromPem } from "../../kernel/crypto/crypto.ts";
+import type { Signer } from "../../kernel/crypto/crypto.ts";
 import { compilePolicy } from "../../kernel/policy/policy.ts";
 import { verifyBundle } from "../../kernel/policy/bundle.ts";
 import { receiptBody } from "../../kernel/receipts/receipts.ts";
@@ -56,6 +57,9 @@ export interface Running {
   /** 0 when the configuration asks for no forward proxy. */
   readonly proxyPort: number;
   readonly keyId: string;
+  readonly signer: Signer;
+  /** Verifies, records and takes up another policy, between two calls; throws and changes nothing when it is not good. */
+  swap(next: Pick<GuardianConfig, "bundle" | "ceiling">): Promise<void>;
   ready(): { readonly ok: boolean; readonly why: string };
   /** Takes no more calls, waits for those under way, writes a checkpoint, closes. */
   drain(graceMs: number): Promise<void>;
@@ -121,7 +125,7 @@ export async function startGuardian(
   const role = roots.roleOf(signer.keyId);
   if (role !== undefined && role !== "guardian")
     throw new ContractError("trust", `the guardian's own key is listed as ${role}; a key has one role`);
-  const active = activate(config, roots, Date.now());
+  let active = activate(config, roots, Date.now());
   const telemetry = createTelemetry(log);
   telemetry.policy(active.policy.hash, active.version);
   const me = principalOf(config.principal);
@@ -162,9 +166,10 @@ export async function startGuardian(
     state: before.freeze,
     telemetry,
   });
-  const approvals = approvalsOf(ceremonies, (a) =>
-    log(JSON.stringify({ event: "approval_needed", id: a.id, tool: a.tool, expires_at: a.expiresAt })),
-  );
+  const approvals = approvalsOf(ceremonies, (a) => {
+    log(JSON.stringify({ event: "approval_needed", id: a.id, tool: a.tool, expires_at: a.expiresAt }));
+    config.pod?.opened(a.challenge);
+  });
   const governor = new Governor({
     journal,
     telemetry,
@@ -175,7 +180,8 @@ export async function startGuardian(
       labels: config.labels,
       namespaceLabels: config.namespaceLabels,
     },
-    heartbeatAgeMs: () => "unbound",
+    heartbeatAgeMs: config.pod?.heartbeatAgeMs ?? (() => "unbound"),
+    proved: config.pod?.proved ?? (() => true),
     frozen: () => freezer.state,
     guardianSession: journal.ownSession,
     restored: before.sessions,
@@ -237,11 +243,21 @@ export async function startGuardian(
     ceremonies,
     telemetry,
     roots,
-    active,
+    get active() {
+      return active;
+    },
     surface,
     api,
     proxyPort,
     keyId: signer.keyId,
+    signer,
+    async swap(next) {
+      const candidate = activate(next, roots, Date.now());
+      // On disk first: no call is judged by a policy of which the log does not tell.
+      await recordActivation(journal, journal.ownSession, candidate, Date.now());
+      active = candidate;
+      telemetry.policy(active.policy.hash, active.version);
+    },
     ready() {
       if (!selfTest) return { ok: false, why: "the self-test did not deny an undeclared tool" };
       if (!governor.healthy) return { ok: false, why: "an outcome could not be recorded" };

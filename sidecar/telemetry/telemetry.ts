@@ -23,6 +23,8 @@ export interface Telemetry {
   gauge(name: "policyAge" | "ledgerLag" | "lockOk" | "frozen" | "reviewsOpen", value: number): void;
   budget(scope: string, field: string, left: number): void;
   policy(hash: string, version: string): void;
+  /** Decisions since the start, for the control stream's reports. */
+  totals(): { readonly total: number; readonly denied: number; readonly errors: number };
   text(): Promise<string>;
   readonly contentType: string;
 }
@@ -94,8 +96,13 @@ export function createTelemetry(log: (line: string) => void): Telemetry {
     }),
     frozen: new Gauge({ name: "atoll_frozen", help: "1 while the agent is frozen", registers }),
   };
+  const totals = { total: 0, denied: 0, errors: 0 };
   return {
+    totals: () => ({ ...totals }),
     decided(d, seconds) {
+      totals.total++;
+      if (d.verdict === "DENY") totals.denied++;
+      if (d.reason === "POLICY_EVALUATION_ERROR" || d.reason.startsWith("ERR_")) totals.errors++;
       decisions.inc({ verdict: d.verdict, reason: d.reason, source: d.source });
       decisionSeconds.observe(seconds);
       log(lineOf(d));

@@ -1,0 +1,212 @@
+// The guardian's end of the control stream: one long answer of server-sent events over TLS, and small requests beside it.
+// Nothing that is heard here widens anything by itself: policies, approvals and liftings carry signatures of their own.
+
+import { readFileSync } from "node:fs";
+import { request } from "node:https";
+import type { IncomingMessage } from "node:http";
+import { setTimeout as pause } from "node:timers/promises";
+import { canonicalize } from "../../kernel/canonicalize/canonicalize.ts";
+import { LIMITS, isObject, parseJson } from "../../kernel/contracts/contracts.ts";
+import type { JsonObject, JsonValue } from "../../kernel/contracts/contracts.ts";
+import type { Signer } from "../../kernel/crypto/crypto.ts";
+import { makeResolver, parseNetwork } from "../resolve/resolve.ts";
+import type { Resolver } from "../resolve/resolve.ts";
+import { eventReader } from "./events.ts";
+
+export interface StreamOptions {
+  /** `https://name:port`, the name absolute. */
+  readonly url: string;
+  /** Files, read anew for each connection: both are rotated under us. */
+  readonly caFile: string;
+  readonly tokenFile: string;
+  readonly podUid: string;
+  readonly signer: Signer;
+  readonly onEvent: (event: string, data: JsonObject) => Promise<void>;
+  /** What the guardian says of itself; told on every connection, on every change and every ten seconds. */
+  readonly report: () => JsonObject;
+  readonly log: (line: string) => void;
+  readonly resolver?: Resolver;
+}
+export interface Stream {
+  /** Milliseconds since everything in force had been said or a heartbeat came, by our own clock. */
+  heartbeatAgeMs(): number | "never";
+  connected(): boolean;
+  fetchBundle(hash: string): Promise<JsonObject>;
+  challenge(challenge: JsonObject): Promise<void>;
+  /** Sends a report soon. */
+  touch(): void;
+  close(): void;
+}
+
+// The control stream's Service lies in the cluster's own network; nothing else is dialled here.
+const CLUSTER = ["10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10", "fc00::/7"]
+  .map(parseNetwork)
+  .filter((n) => n !== undefined);
+const ANSWER_LIMIT = LIMITS.policy.bytes;
+const REPORT_MS = 10_000;
+/** Three heartbeats that did not come: the connection is dead, whatever TCP thinks. */
+const SILENCE_MS = 16_000;
+
+export function openStream(options: StreamOptions): Stream {
+  const { hostname, port } = new URL(options.url);
+  const resolver = options.resolver ?? makeResolver({ tcp: true });
+  const stop = new AbortController();
+  let heard: number | undefined;
+  let connected = false;
+  let wake = Promise.withResolvers<void>();
+
+  const open = async (
+    method: "GET" | "POST",
+    path: string,
+    headers: Readonly<Record<string, string>>,
+    body: string | undefined,
+    signal: AbortSignal,
+  ): Promise<IncomingMessage> => {
+    const found = await resolver.resolve(hostname, CLUSTER);
+    const address = found.kind === "addresses" ? found.addresses[0] : undefined;
+    if (address === undefined) throw new Error(`${hostname} has no address: ${found.kind}`);
+    const ca = readFileSync(options.caFile, "utf8");
+    if (!ca.includes("BEGIN CERTIFICATE")) throw new Error("the control stream's authority is not there yet");
+    const token = readFileSync(options.tokenFile, "utf8").trim();
+    return await new Promise((resolve, reject) => {
+      const sent = request({
+        host: address,
+        port,
+        servername: hostname,
+        method,
+        path,
+        ca,
+        minVersion: "TLSv1.3",
+        agent: false,
+        signal,
+        headers: {
+          host: `${hostname}:${port}`,
+          authorization: `Bearer ${token}`,
+          ...(body === undefined ? {} : { "content-type": "application/json" }),
+          ...headers,
+        },
+      });
+      sent.setTimeout(SILENCE_MS, () => sent.destroy(new Error("silence")));
+      sent.on("error", reject);
+      sent.on("response", resolve);
+      sent.end(body);
+    });
+  };
+  const read = async (response: IncomingMessage): Promise<JsonObject> => {
+    const parts: Buffer[] = [];
+    let size = 0;
+    for await (const part of response) {
+      const bytes = Buffer.from(part);
+      size += bytes.length;
+      if (size > ANSWER_LIMIT) throw new Error("the answer is too large");
+      parts.push(bytes);
+    }
+    const value = parseJson(Buffer.concat(parts), LIMITS.policy);
+    if (!isObject(value)) throw new Error("the answer is no object");
+    if (response.statusCode !== 200)
+      throw new Error(
+        `status ${response.statusCode ?? 0}: ${JSON.stringify(value["error"] ?? "").slice(0, 300)}`,
+      );
+    return value;
+  };
+  const short = (): AbortSignal => AbortSignal.any([stop.signal, AbortSignal.timeout(10_000)]);
+  /** Shows that we hold the key: a nonce of the server's, signed. */
+  const hello = async (): Promise<Record<string, string>> => {
+    const { nonce } = await read(await open("POST", "/v1/nonce", {}, "{}", short()));
+    if (typeof nonce !== "string" || !/^[0-9a-f]{16,128}$/.test(nonce)) throw new Error("no nonce");
+    return {
+      "x-atoll-key": Buffer.from(options.signer.publicKey).toString("hex"),
+      "x-atoll-nonce": nonce,
+      "x-atoll-signature": options.signer.sign(
+        canonicalize({
+          type: "atoll.dev/hello/v1",
+          nonce,
+          pod_uid: options.podUid,
+          key_id: options.signer.keyId,
+        }),
+      ),
+    };
+  };
+  const tell = async (path: string, body: JsonObject): Promise<void> => {
+    await read(await open("POST", path, await hello(), canonicalize(body), short()));
+  };
+
+  async function listen(): Promise<void> {
+    const end = new AbortController();
+    const response = await open(
+      "GET",
+      "/v1/stream",
+      await hello(),
+      undefined,
+      AbortSignal.any([stop.signal, end.signal]),
+    );
+    if (response.statusCode !== 200) {
+      await read(response);
+      return;
+    }
+    connected = true;
+    const reader = eventReader();
+    try {
+      for await (const part of response)
+        for (const { event, data } of reader(Buffer.from(part))) {
+          const value: JsonValue = parseJson(Buffer.from(data), LIMITS.args);
+          if (!isObject(value)) continue;
+          // In order: a freeze before the policy it came before.
+          if (event !== "heartbeat") await options.onEvent(event, value);
+          if (event === "synced" || event === "heartbeat") heard = performance.now();
+          if (event === "synced") wake.resolve();
+        }
+    } finally {
+      connected = false;
+      end.abort();
+    }
+  }
+
+  async function keep(): Promise<void> {
+    for (let wait = 250; !stop.signal.aborted; ) {
+      const began = performance.now();
+      await listen().catch((error: unknown) => {
+        if (stop.signal.aborted) return;
+        options.log(
+          JSON.stringify({ event: "control_stream", message: error instanceof Error ? error.message : "" }),
+        );
+      });
+      wait = performance.now() - began > 30_000 ? 250 : Math.min(wait * 2, 5_000);
+      // Spread, so that a returning operator is not met by all at once.
+      await pause(wait / 2 + Math.random() * (wait / 2), undefined, { signal: stop.signal }).catch(
+        () => undefined,
+      );
+    }
+  }
+  async function reports(): Promise<void> {
+    while (!stop.signal.aborted) {
+      if (connected)
+        await tell("/v1/report", options.report()).catch((error: unknown) =>
+          options.log(
+            JSON.stringify({ event: "control_report", message: error instanceof Error ? error.message : "" }),
+          ),
+        );
+      await Promise.race([
+        pause(REPORT_MS, undefined, { signal: stop.signal }).catch(() => undefined),
+        wake.promise,
+      ]);
+      wake = Promise.withResolvers<void>();
+    }
+  }
+  void keep();
+  void reports();
+  return {
+    heartbeatAgeMs: () =>
+      heard === undefined ? "never" : Math.max(0, Math.floor(performance.now() - heard)),
+    connected: () => connected,
+    fetchBundle: async (hash) =>
+      await read(await open("GET", `/v1/bundles/${encodeURIComponent(hash)}`, {}, undefined, short())),
+    challenge: (challenge) => tell("/v1/approvals", challenge),
+    touch: () => wake.resolve(),
+    close: () => {
+      stop.abort();
+      wake.resolve();
+      resolver.close();
+    },
+  };
+}
