@@ -5,7 +5,8 @@ import { dirname, join } from "node:path";
 import { parseArgs } from "node:util";
 import { ContractError, isObject } from "../../kernel/contracts/contracts.ts";
 import type { JsonValue, PolicyDoc } from "../../kernel/contracts/contracts.ts";
-import { compilePolicy, lintPolicy } from "../../kernel/policy/policy.ts";
+import { lintPolicy } from "../../kernel/policy/policy.ts";
+import { load } from "./load.ts";
 import { readPolicySource, show, SourceError } from "./read.ts";
 import type { Finding, Source } from "./read.ts";
 import { policyReference, policySchema } from "./schema.ts";
@@ -14,6 +15,7 @@ import type { SuiteResult } from "./suite.ts";
 
 export { mergeSources, readPolicySource, readYaml, show, SourceError } from "./read.ts";
 export type { Finding, Place, Source } from "./read.ts";
+export { load } from "./load.ts";
 export { policySchema } from "./schema.ts";
 export { runSuite } from "./suite.ts";
 export { changes, compare } from "./changes.ts";
@@ -29,7 +31,7 @@ export const LINT_USAGE = `usage: atoll bundle lint DIR|FILE [--ceiling DIR|FILE
 exit 0 clean, 1 findings (warnings too), 2 unreadable
 `;
 
-/** `atoll bundle lint`: what the compiler would accept and a person would regret. */
+/** `atoll bundle lint`: what the compiler refuses, and what it would accept and a person would regret. */
 export function lint(argv: readonly string[], io: Io): number {
   const args = parseArgs({
     args: [...argv],
@@ -48,9 +50,10 @@ export function lint(argv: readonly string[], io: Io): number {
   try {
     const source = readPolicySource(path);
     const doc = documentOf(source);
-    const other =
-      args.values.ceiling === undefined ? undefined : documentOf(readPolicySource(args.values.ceiling));
-    const found = lintPolicy(doc, other).map((f) => ({ ...f, ...source.place(f.path) }));
+    const above = args.values.ceiling === undefined ? undefined : readPolicySource(args.values.ceiling);
+    const other = above === undefined ? undefined : documentOf(above);
+    const linted = lintPolicy(doc, other).map((f) => ({ ...f, ...source.place(f.path) }));
+    const found = [...unloadable(source, above, new Set(linted.map((f) => f.path))), ...linted];
     if (args.values.json === true) io.stdout.write(`${JSON.stringify({ findings: found }, null, 2)}\n`);
     else {
       for (const f of found)
@@ -99,9 +102,8 @@ export function test(argv: readonly string[], io: Io): number {
     for (const file of files) {
       const tests = readPolicySource(file).value;
       const named = isObject(tests) ? tests["ceiling"] : undefined;
-      const ceiling =
-        typeof named === "string" ? { ceiling: readPolicySource(join(dirname(file), named)).value } : {};
-      suites.push({ file, result: runSuite(compilePolicy(source.value, ceiling), ruleIds, tests) });
+      const above = typeof named === "string" ? readPolicySource(join(dirname(file), named)) : undefined;
+      suites.push({ file, result: runSuite(load(source, above), ruleIds, tests) });
     }
     if (args.values.junit !== undefined) writeFileSync(args.values.junit, junit(suites));
     const reached = new Set(suites.flatMap((s) => s.result.coverage.covered));
@@ -149,6 +151,20 @@ export function schema(argv: readonly string[], io: Io): number {
       args.values.reference === true ? policyReference() : `${JSON.stringify(policySchema, null, 2)}\n`,
     );
   return 0;
+}
+
+/** What the compiler refuses, unless a lint has said it better. */
+function unloadable(source: Source, other: Source | undefined, said: ReadonlySet<string>) {
+  const layer = isObject(source.value) ? source.value["layer"] : undefined;
+  try {
+    load(source, layer === "P1" ? other : undefined);
+    return [];
+  } catch (error) {
+    if (!(error instanceof SourceError)) throw error;
+    return error.findings
+      .filter((f) => !said.has(f.path))
+      .map(({ place, ...f }) => ({ lint: "does-not-load", severity: "error", ...f, ...place }));
+  }
 }
 
 /** The document, as far as its outermost shape; the compiler reads the rest strictly. */

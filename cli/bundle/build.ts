@@ -5,7 +5,7 @@ import { parseArgs } from "node:util";
 import { objectFrom, oneOf, timestampFrom } from "../../kernel/contracts/contracts.ts";
 import { hashJson, signerFromPem } from "../../kernel/crypto/crypto.ts";
 import { LEVELS, bundleManifest, parseBundle, signBundle } from "../../kernel/policy/bundle.ts";
-import { readPolicySource } from "../authoring/read.ts";
+import { load, readPolicySource } from "../authoring/authoring.ts";
 import { UsageError } from "../io.ts";
 import type { Io } from "../io.ts";
 import { writeBundleFile } from "./file.ts";
@@ -16,6 +16,7 @@ const USAGE = `usage: atoll bundle build DIR|FILE --bundle-id ID --version N [--
   --expires-at TIME     likewise
   --name NAME           metadata.name (ID-vN)
   --namespace NAME      of the ConfigMap that holds a content above 128 KiB (atoll-system)
+  --ceiling FILE        the P0 that it will stand under: what asks for more is refused here already
 Without -o the manifest goes to standard output. A folder is merged by path.`;
 
 export async function build(argv: readonly string[], io: Io): Promise<number> {
@@ -32,6 +33,7 @@ export async function build(argv: readonly string[], io: Io): Promise<number> {
       "expires-at": { type: "string" },
       name: { type: "string" },
       namespace: { type: "string" },
+      ceiling: { type: "string" },
       help: { type: "boolean", short: "h" },
     },
   });
@@ -51,7 +53,11 @@ export async function build(argv: readonly string[], io: Io): Promise<number> {
   if (conformanceLevel !== "L1" && values["expires-at"] === undefined)
     throw new UsageError(`--expires-at is mandatory at level ${conformanceLevel}`, USAGE);
 
-  const content = objectFrom(readPolicySource(path).value, path);
+  const source = readPolicySource(path);
+  const above = values.ceiling === undefined ? undefined : readPolicySource(values.ceiling);
+  // Nobody signs what no guardian could load.
+  load(source, above);
+  const content = objectFrom(source.value, path);
   const signed = signBundle(
     {
       type: "atoll.dev/bundle/v1",

@@ -3,6 +3,8 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { Ajv2020 } from "ajv/dist/2020.js";
 import { describe, expect, test } from "vitest";
+import { LINTS } from "../../kernel/policy/policy.ts";
+import { atoll } from "../../cli/atoll.ts";
 import {
   changes,
   lint,
@@ -109,4 +111,147 @@ test("a change is shown by name, and an order only where nothing else differs", 
   expect(changes(a, b).map((c) => c.path)).toEqual(["rules[x].then", "rules[z]"]);
   expect(changes(a, { ...a, rules: a.rules.toReversed() }).map((c) => c.path)).toEqual(["rules (order)"]);
   expect(changes(a, structuredClone(a))).toEqual([]);
+});
+
+const EXAMPLE = "examples/policies/research/policy.yaml";
+const slips: readonly (readonly [what: string, from: string, to: string, line: RegExp])[] = [
+  [
+    "a field that is spelt otherwise",
+    "sideEffect:",
+    "sideeffect:",
+    /^FILE:13:5: tools\[0\]\.sideeffect: error: is not a known field \[does-not-load\]\n {2}hint: did you mean `sideEffect`\?\n/,
+  ],
+  [
+    "a value outside its list",
+    "then: allow",
+    "then: alow",
+    /rules\[0\]\.then: error: expected one of allow, deny, escalate, found `alow`/,
+  ],
+  [
+    "a function that expressions do not have",
+    "q.contains(",
+    "q.includes(",
+    /:45:\d+: rules\[1\]\.when: error: function `includes` is not supported/,
+  ],
+  [
+    "an argument that the schema lacks",
+    "args.q.",
+    "args.query.",
+    /:45:\d+: rules\[1\]\.when: error: the input schema has no `query`/,
+  ],
+  [
+    "a toolset that is not declared",
+    "toolsets: [reading]",
+    "toolsets: [reeding]",
+    /:33:\d+: profiles\[0\]\.toolsets\[0\]: error: `reeding` is not in toolsets/,
+  ],
+  ["a limit below zero", "calls: 300", "calls: -3", /:37:\d+: .*calls: error: expected an integer from 0/],
+];
+
+test("what would not load is found by lint, with its place, and is never built", async () => {
+  const folder = mkdtempSync(join(tmpdir(), "atoll-slips-"));
+  const text = readFileSync(EXAMPLE, "utf8");
+  const file = join(folder, "policy.yaml");
+  for (const [what, from, to, line] of slips) {
+    expect(text).toContain(from);
+    writeFileSync(file, text.replace(from, to));
+    const linted = captured((io) => lint([file], io));
+    expect([what, linted.code]).toEqual([what, 1]);
+    expect(linted.out.replaceAll(file, "FILE")).toMatch(line);
+    const { stdout, stderr } = { stdout: [] as string[], stderr: [] as string[] };
+    const code = await atoll(["bundle", "build", file, "--bundle-id", "x", "--version", "1"], {
+      stdin: (async function* () {})(),
+      stdout: { write: (t) => stdout.push(String(t)) },
+      stderr: { write: (t) => stderr.push(String(t)) },
+      env: {},
+    });
+    expect([what, code, stdout]).toEqual([what, 2, []]);
+    expect(stderr.join("")).toContain(`${file}:`);
+  }
+  writeFileSync(file, text);
+  expect(captured((io) => lint([file], io))).toMatchObject({ code: 0, out: "no findings\n" });
+});
+
+const SEEDED = `apiVersion: atoll.dev/policy/v1
+name: seeded
+layer: P1
+connectors:
+  github: { kind: mcp, url: "https://mcp.github.example/mcp" }
+  web:
+    kind: connect
+    destinations: ["*.github.example:443"]
+tools:
+  - name: tool:github/read
+    effect: E1
+    sideEffect: read_only
+    sandbox: isolated
+    input: { type: object }
+  - name: tool:github/drop
+    effect: E4
+    sideEffect: destructive
+    sandbox: isolated
+    input: { type: object, properties: { repo: { type: string } } }
+  - name: tool:github/lonely
+    effect: E1
+    sideEffect: read_only
+    sandbox: isolated
+    input: { type: object, properties: { repo: { type: string } } }
+toolsets: { all: ["tool:github/read", "tool:github/drop"] }
+profiles:
+  - match: { serviceAccount: x }
+    toolsets: [all]
+    maxSideEffect: destructive
+    budgets: { session: { calls: 11 } }
+rules:
+  - { id: all, tools: ["tool:github/*"], then: allow }
+  - { id: typo, tools: ["tool:github/reed"], then: deny }
+  - id: plan
+    tools: ["tool:github/read"]
+    then: allow
+    requires: { any: [{ receipt: { tool: "tool:agent/plan", status: SUCCEEDED } }] }
+approvals:
+  two: { approvers: ["ed25519:0000000000000000"], quorum: 2 }
+`;
+const ABOVE = `apiVersion: atoll.dev/policy/v1
+name: top
+layer: P0
+ceiling:
+  forbidden:
+    - { tools: ["tool:*/vanish"], reason: "never" }
+  budgets: { session: { calls: 10 } }
+`;
+
+test("each class of lint is found in a seeded policy with file, line, column and a hint", () => {
+  const folder = mkdtempSync(join(tmpdir(), "atoll-seeded-"));
+  const [p1, p0] = [join(folder, "p1.yaml"), join(folder, "p0.yaml")];
+  writeFileSync(p1, SEEDED);
+  writeFileSync(p0, ABOVE);
+  interface Said {
+    readonly lint: string;
+    readonly file: string;
+    readonly line: number;
+    readonly column: number;
+    readonly hint: string;
+  }
+  const found = (file: string, other: string): readonly Said[] => {
+    const { code, out } = captured((io) => lint([file, "--ceiling", other, "--json"], io));
+    expect(code).toBe(1);
+    return (JSON.parse(out) as { findings: Said[] }).findings;
+  };
+  const all = [...found(p1, p0), ...found(p0, p1)];
+  const at = (name: string): readonly string[] =>
+    all.filter((f) => f.lint === name).map((f) => `${f.file === p1 ? "p1" : "p0"}:${f.line}:${f.column}`);
+  expect(at("way-round")).toEqual(["p1:8:20"]);
+  expect(at("destructive-unapproved")).toEqual(["p1:17:5"]);
+  expect(at("dead-rule")).toEqual(["p1:33:25"]);
+  expect(at("unreached-tool")).toEqual(["p1:20:5"]);
+  expect(at("allow-without-schema")).toEqual(["p1:14:5"]);
+  expect(at("above-ceiling")).toEqual(["p1:30:27"]);
+  expect(at("forbids-nothing")).toEqual(["p0:6:17"]);
+  expect(at("quorum-unreachable")).toEqual(["p1:39:51"]);
+  expect(at("requires-hearsay")).toEqual(["p1:37:36"]);
+  expect(at("unpinned-definition")).toContain("p1:10:5");
+  expect(all.filter((f) => f.hint === "")).toEqual([]);
+  // Every class there is has been looked for.
+  expect(new Set(all.map((f) => f.lint))).toEqual(new Set(Object.keys(LINTS)));
 });
