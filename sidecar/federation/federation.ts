@@ -3,7 +3,8 @@
 import { LIMITS, isObject, parseJson } from "../../kernel/contracts/contracts.ts";
 import type { ConnectorPolicy, Hash, JsonObject, JsonValue } from "../../kernel/contracts/contracts.ts";
 import { hashJson } from "../../kernel/crypto/crypto.ts";
-import { HANDSHAKE, definitionOf, isRevision } from "../../kernel/mcp/mcp.ts";
+import { HANDSHAKE, RPC, definitionOf, isRevision } from "../../kernel/mcp/mcp.ts";
+import type { SseEvent } from "../../kernel/openai/openai.ts";
 import { SseParser } from "../../kernel/openai/openai.ts";
 import { UpstreamError, upstreamError, wholeBody } from "../dispatch/dispatch.ts";
 import type { UpstreamReply, Upstreams } from "../dispatch/dispatch.ts";
@@ -16,12 +17,33 @@ export interface RemoteTool {
 /** The upstream answered the call with a JSON-RPC error. */
 export class RpcError extends Error {
   readonly code: number;
-  constructor(code: number, message: string) {
+  readonly data: JsonValue | undefined;
+  constructor(code: number, message: string, data?: JsonValue) {
     super(message);
+    this.data = data;
     this.name = "RpcError";
     this.code = code;
   }
 }
+
+/** What may happen between a call and its result: messages of the server on the way. */
+export interface Talk {
+  /** A session of its own with the server, "" for the one that all share. */
+  readonly session: string;
+  /** What the client can be asked for in that session. */
+  readonly capabilities: JsonObject;
+  notify(method: string, params: JsonObject): void;
+  ask(
+    method: string,
+    params: JsonObject,
+  ): Promise<{ readonly result: JsonValue } | { readonly error: JsonObject }>;
+}
+const SILENT: Talk = {
+  session: "",
+  capabilities: {},
+  notify: () => {},
+  ask: async () => ({ error: { code: RPC.method, message: "the client cannot be asked" } }),
+};
 
 export interface Federation {
   /** The tools of one connector, read again when what is known is older than `maxAgeMs`. */
@@ -32,8 +54,16 @@ export interface Federation {
     params: JsonObject,
     signal: AbortSignal,
     timeoutMs: number,
+    talk?: Talk,
   ): Promise<JsonValue>;
+  /** Forgets the sessions that a client had of its own. */
+  leave(session: string): void;
 }
+
+/** Sessions that clients have of their own, all together. */
+const OWN_SESSIONS = 256;
+/** How long to wait before a stream is asked for again. */
+const RESUME_MS = 100;
 
 interface Session {
   readonly id: string;
@@ -62,8 +92,7 @@ export function createFederation(upstreams: Upstreams): Federation {
       path: "",
       headers: {
         accept: "application/json, text/event-stream",
-        ...(session === undefined ? {} : { "mcp-protocol-version": session.revision }),
-        ...(session === undefined || session.id === "" ? {} : { "mcp-session-id": session.id }),
+        ...(session === undefined ? {} : headersOf(session)),
       },
       body: JSON.stringify(message),
       timeoutMs,
@@ -71,7 +100,7 @@ export function createFederation(upstreams: Upstreams): Federation {
     });
   }
 
-  async function open(connector: ConnectorPolicy): Promise<Session> {
+  async function open(connector: ConnectorPolicy, capabilities: JsonObject): Promise<Session> {
     const id = ++next;
     const reply = await post(
       connector,
@@ -81,7 +110,7 @@ export function createFederation(upstreams: Upstreams): Federation {
         method: "initialize",
         params: {
           protocolVersion: HANDSHAKE,
-          capabilities: {},
+          capabilities,
           clientInfo: { name: "atoll", version: "0.1.0" },
         },
       },
@@ -92,7 +121,15 @@ export function createFederation(upstreams: Upstreams): Federation {
       await wholeBody(reply.body).catch(() => undefined);
       throw new UpstreamError("ERR_CONNECTOR_FAILED", `the MCP server answered ${reply.status}`, true);
     }
-    const result = await resultOf(reply, id);
+    const result = await read(
+      connector,
+      { id: "", revision: HANDSHAKE },
+      reply,
+      id,
+      SILENT,
+      10_000,
+      undefined,
+    );
     const revision = isObject(result) ? result["protocolVersion"] : undefined;
     if (typeof revision !== "string" || !isRevision(revision))
       throw new UpstreamError("ERR_CONNECTOR_FAILED", "the MCP server speaks another revision", true);
@@ -107,14 +144,88 @@ export function createFederation(upstreams: Upstreams): Federation {
     return session;
   }
 
-  function sessionOf(connector: ConnectorPolicy): Promise<Session> {
-    let session = sessions.get(connector.url);
+  const keyOf = (connector: ConnectorPolicy, talk: Talk): string => `${talk.session} ${connector.url}`;
+  function sessionOf(connector: ConnectorPolicy, talk: Talk): Promise<Session> {
+    const key = keyOf(connector, talk);
+    let session = sessions.get(key);
     if (session === undefined) {
-      session = open(connector);
-      sessions.set(connector.url, session);
-      session.catch(() => sessions.delete(connector.url));
+      session = open(connector, talk.capabilities);
+      sessions.set(key, session);
+      session.catch(() => sessions.delete(key));
+      // A client that opens sessions without end takes them from itself, never from the shared ones.
+      const own = [...sessions.keys()].filter((k) => !k.startsWith(" "));
+      if (own.length > OWN_SESSIONS) sessions.delete(own[0] ?? "");
     }
     return session;
+  }
+
+  /** Reads an answer to its result; what the server says before goes to the client. */
+  async function read(
+    connector: ConnectorPolicy,
+    session: Session,
+    first: UpstreamReply,
+    id: number,
+    talk: Talk,
+    timeoutMs: number,
+    signal: AbortSignal | undefined,
+  ): Promise<JsonValue> {
+    let reply = first;
+    let last = "";
+    for (let turn = 0; turn < 64; turn++) {
+      const type = reply.headers["content-type"] ?? "";
+      if (!type.startsWith("text/event-stream"))
+        return resultIn(parsed(await wholeBody(reply.body)), id) ?? missing();
+      const parser = new SseParser();
+      const take = (event: SseEvent): JsonValue | undefined => {
+        if (event.id !== "") last = event.id;
+        if (event.data.trim() === "") return undefined;
+        const value = parsed(new TextEncoder().encode(event.data));
+        const result = resultIn(value, id);
+        if (result !== undefined || !isObject(value)) return result;
+        const { method } = value;
+        if (typeof method !== "string") return undefined;
+        const params = isObject(value["params"]) ? value["params"] : {};
+        const theirs = value["id"];
+        if (theirs === undefined) talk.notify(method, params);
+        else void talk.ask(method, params).then((a) => answer(connector, session, { id: theirs, ...a }));
+        return undefined;
+      };
+      for await (const bytes of reply.body)
+        for (const event of parser.feed(bytes)) {
+          const result = take(event);
+          if (result !== undefined) return result;
+        }
+      for (const event of parser.end()) {
+        const result = take(event);
+        if (result !== undefined) return result;
+      }
+      // A server may end a stream before the result and go on where the client asks again.
+      if (last === "") break;
+      await new Promise((resolve) => setTimeout(resolve, RESUME_MS));
+      reply = await upstreams.send(connector, {
+        method: "GET",
+        path: "",
+        headers: { accept: "text/event-stream", ...headersOf(session), "last-event-id": last },
+        body: "",
+        timeoutMs,
+        ...(signal === undefined ? {} : { signal }),
+      });
+      if (reply.status !== 200) {
+        await wholeBody(reply.body).catch(() => undefined);
+        break;
+      }
+    }
+    return missing();
+  }
+
+  /** Our answer to a request of the server's. One that does not arrive ends with the call it belongs to. */
+  async function answer(connector: ConnectorPolicy, session: Session, message: JsonObject): Promise<void> {
+    try {
+      const reply = await post(connector, { jsonrpc: "2.0", ...message }, session, 10_000);
+      await wholeBody(reply.body);
+    } catch {
+      // The server waits until the call's own time is over.
+    }
   }
 
   async function call(
@@ -123,9 +234,10 @@ export function createFederation(upstreams: Upstreams): Federation {
     params: JsonObject,
     signal: AbortSignal | undefined,
     timeoutMs: number,
+    talk: Talk = SILENT,
   ): Promise<JsonValue> {
     for (let attempt = 0; ; attempt++) {
-      const session = await sessionOf(connector).catch((error: unknown) => {
+      const session = await sessionOf(connector, talk).catch((error: unknown) => {
         const e = upstreamError(error);
         // Nothing but the handshake has been sent.
         throw new UpstreamError(e.code, e.message, true);
@@ -135,7 +247,7 @@ export function createFederation(upstreams: Upstreams): Federation {
       if (reply.status === 404 && session.id !== "" && attempt === 0) {
         // The server has forgotten our session and has therefore not read the call.
         await wholeBody(reply.body).catch(() => undefined);
-        sessions.delete(connector.url);
+        sessions.delete(keyOf(connector, talk));
         continue;
       }
       if (reply.status !== 200) {
@@ -146,11 +258,11 @@ export function createFederation(upstreams: Upstreams): Federation {
           false,
         );
       }
-      return await resultOf(reply, id);
+      return await read(connector, session, reply, id, talk, timeoutMs, signal);
     }
   }
 
-  async function read(connector: ConnectorPolicy): Promise<readonly RemoteTool[]> {
+  async function list(connector: ConnectorPolicy): Promise<readonly RemoteTool[]> {
     const out: RemoteTool[] = [];
     let cursor: string | undefined;
     for (let page = 0; page < 64; page++) {
@@ -181,32 +293,23 @@ export function createFederation(upstreams: Upstreams): Federation {
       if (held !== undefined && performance.now() - held.at < maxAgeMs) return held.tools;
       let under = reading.get(connector.url);
       if (under === undefined) {
-        under = read(connector).finally(() => reading.delete(connector.url));
+        under = list(connector).finally(() => reading.delete(connector.url));
         reading.set(connector.url, under);
       }
       return await under;
     },
     call,
+    leave(session) {
+      for (const key of sessions.keys())
+        if (session !== "" && key.startsWith(`${session} `)) sessions.delete(key);
+    },
   };
 }
+const headersOf = (session: Session): Record<string, string> => ({
+  "mcp-protocol-version": session.revision,
+  ...(session.id === "" ? {} : { "mcp-session-id": session.id }),
+});
 
-/** The result of the request `id`, from a JSON body or from an event stream in which other messages may come first. */
-async function resultOf(reply: UpstreamReply, id: number): Promise<JsonValue> {
-  const type = reply.headers["content-type"] ?? "";
-  if (!type.startsWith("text/event-stream"))
-    return resultIn(parsed(await wholeBody(reply.body)), id) ?? missing();
-  const parser = new SseParser();
-  for await (const bytes of reply.body)
-    for (const event of parser.feed(bytes)) {
-      const result = resultIn(parsed(new TextEncoder().encode(event.data)), id);
-      if (result !== undefined) return result;
-    }
-  for (const event of parser.end()) {
-    const result = resultIn(parsed(new TextEncoder().encode(event.data)), id);
-    if (result !== undefined) return result;
-  }
-  return missing();
-}
 function missing(): never {
   throw new UpstreamError("ERR_CONNECTOR_FAILED", "the MCP server's answer has no result", false);
 }
@@ -229,6 +332,7 @@ function resultIn(value: JsonValue, id: number): JsonValue | undefined {
     throw new RpcError(
       typeof error["code"] === "number" ? error["code"] : 0,
       typeof error["message"] === "string" ? error["message"] : "error",
+      error["data"],
     );
   return value["result"];
 }

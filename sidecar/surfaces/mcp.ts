@@ -2,88 +2,127 @@
 
 import type { FastifyInstance, FastifyReply, FastifyRequest } from "fastify";
 import { ContractError, LIMITS, isObject } from "../../kernel/contracts/contracts.ts";
-import type { JsonObject, JsonValue } from "../../kernel/contracts/contracts.ts";
-import {
-  HANDSHAKE,
-  REVISIONS,
-  RPC,
-  deniedResult,
-  isRevision,
-  parseMessage,
-  rpcError,
-  rpcResult,
-  splitName,
-} from "../../kernel/mcp/mcp.ts";
+import type { JsonObject } from "../../kernel/contracts/contracts.ts";
+import { REVISIONS, RPC, isRevision, parseMessage, rpcError } from "../../kernel/mcp/mcp.ts";
 import type { Message } from "../../kernel/mcp/mcp.ts";
 import type { Caller } from "../govern/govern.ts";
 import { bodyOf, goneSignal } from "./http.ts";
+import { McpClients, McpReply } from "./mcp-clients.ts";
+import { method } from "./mcp-methods.ts";
+import type { Answer } from "./mcp-methods.ts";
 import { messageOf, stampHeaders } from "./replies.ts";
-import type { Stamp } from "./replies.ts";
-import { callTool, shownName, shownTools } from "./tools.ts";
 import type { Surface } from "./surface.ts";
 
-interface Answer {
-  readonly status: number;
-  readonly body?: JsonObject;
-  readonly stamp?: Stamp | undefined;
+type Verified = Caller & { readonly state: "verified" };
+interface Gateway {
+  readonly s: Surface;
+  readonly clients: McpClients;
+  /** Requests under way, by principal, session and id, so that a client can take one back. */
+  readonly underWay: Map<string, Set<AbortController>>;
 }
 
 export function mcpSurface(app: FastifyInstance, s: Surface): void {
+  const gateway: Gateway = { s, clients: new McpClients(), underWay: new Map() };
   for (const path of ["/mcp", "/mcp/:connector"]) {
     app.post<{ Params: { connector?: string } }>(path, (request, reply) =>
-      serve(s, request, reply, request.params.connector),
+      serve(gateway, request, reply, request.params.connector),
     );
-    for (const method of ["GET", "DELETE"] as const)
-      app.route({
-        method,
-        url: path,
-        // Neither a stream of our own messages nor sessions of the protocol: calls are bound to the principal, not to a header.
-        handler: (_request, reply) =>
-          reply
-            .status(405)
-            .header("allow", "POST")
-            .send(rpcError(null, RPC.request, "only POST is served")),
-      });
+    app.delete(path, (request, reply) => {
+      const session = headerOf(request, "mcp-session-id");
+      if (session === undefined || gateway.clients.of(session) === undefined)
+        return reply.status(404).send(rpcError(null, RPC.request, "no such session"));
+      gateway.clients.close(session);
+      s.federation.leave(session);
+      return reply.status(204).send();
+    });
+    // There is no stream of messages of our own: what a server says comes with the call it belongs to.
+    app.get(path, (_request, reply) =>
+      reply
+        .status(405)
+        .header("allow", "POST, DELETE")
+        .send(rpcError(null, RPC.request, "only POST and DELETE are served")),
+    );
   }
 }
 
+const headerOf = (request: FastifyRequest, name: string): string | undefined => {
+  const value = request.headers[name];
+  return typeof value === "string" ? value : undefined;
+};
+
 async function serve(
-  s: Surface,
+  gateway: Gateway,
   request: FastifyRequest,
   reply: FastifyReply,
   connector: string | undefined,
 ): Promise<FastifyReply> {
-  const answer = await answerTo(s, request, reply, connector);
-  reply.status(answer.status).headers(stampHeaders(answer.stamp));
+  const stream = new McpReply(reply, /text\/event-stream|\*\/\*/.test(request.headers.accept ?? ""));
+  const answer = await answerTo(gateway, request, reply, connector, stream);
+  if (stream.opened) {
+    stream.end(answer.body);
+    return reply;
+  }
+  reply.status(answer.status).headers({ ...stampHeaders(answer.stamp), ...answer.headers });
   return answer.body === undefined
     ? reply.send()
     : reply.header("content-type", "application/json").send(JSON.stringify(answer.body));
 }
 
 async function answerTo(
-  s: Surface,
+  gateway: Gateway,
   request: FastifyRequest,
   reply: FastifyReply,
-  connector: string | undefined,
+  path: string | undefined,
+  stream: McpReply,
 ): Promise<Answer> {
+  const { s, clients } = gateway;
+  const no = (status: number, code: number, text: string): Answer => ({
+    status,
+    body: rpcError(null, code, text),
+  });
   const accept = request.headers.accept ?? "*/*";
   if (!/application\/json|\*\/\*|application\/\*/.test(accept))
-    return { status: 406, body: rpcError(null, RPC.request, "the client must accept application/json") };
+    return no(406, RPC.request, "the client must accept application/json");
   if (!/^application\/json\b/i.test(request.headers["content-type"] ?? ""))
-    return { status: 415, body: rpcError(null, RPC.request, "the body must be application/json") };
-  if (connector !== undefined && s.governor.active.policy.connectors.get(connector)?.kind === undefined)
-    return { status: 404, body: rpcError(null, RPC.request, "no such connector") };
+    return no(415, RPC.request, "the body must be application/json");
+  const connector = path === undefined ? undefined : s.governor.active.policy.connectors.get(path);
+  if (path !== undefined && connector === undefined) return no(404, RPC.request, "no such connector");
   const body = bodyOf(request, LIMITS.chat);
-  if ("fault" in body) return { status: 400, body: rpcError(null, RPC.parse, body.fault) };
+  if ("fault" in body) return no(400, RPC.parse, body.fault);
   let message: Message;
   try {
     message = parseMessage(body.value);
   } catch (error) {
-    if (error instanceof ContractError)
-      return { status: 400, body: rpcError(null, RPC.request, error.message) };
+    if (error instanceof ContractError) return no(400, RPC.request, error.message);
     throw error;
   }
-  if (message.kind !== "request") return { status: 202 };
+  const caller = s.callerOf(request);
+  if (caller.state === "refused") {
+    const told = await s.governor.refuse(caller.code, caller.detail, "mcp", caller, "tool:unknown/unnamed");
+    const stamp = told.kind === "refused" ? told.refusal.stamp : told.stamp;
+    const id = message.kind === "request" ? message.id : null;
+    return {
+      status: 401,
+      body: rpcError(id, RPC.request, messageOf({ code: caller.code, detail: caller.detail })),
+      stamp,
+    };
+  }
+  const session = headerOf(request, "mcp-session-id");
+  const client = clients.of(session);
+  if (client === undefined) return no(404, RPC.request, "the session was ended");
+  if (message.kind === "response") {
+    const answer =
+      message.error === undefined
+        ? { result: message.result ?? null }
+        : { error: isObject(message.error) ? message.error : {} };
+    clients.answered(caller.id, message.id, answer);
+    return { status: 202 };
+  }
+  if (message.kind === "notification") {
+    if (message.method === "notifications/cancelled")
+      cancel(gateway, keyOf(caller, session, message.params["requestId"]));
+    return { status: 202 };
+  }
   const revision = revisionOf(request, message.params);
   if (message.method !== "initialize" && revision !== undefined && !isRevision(revision))
     return {
@@ -93,153 +132,41 @@ async function answerTo(
         requested: revision,
       }),
     };
-  const caller = s.callerOf(request);
-  if (caller.state === "refused") {
-    const told = await s.governor.refuse(caller.code, caller.detail, "mcp", caller, "tool:unknown/unnamed");
-    const stamp = told.kind === "refused" ? told.refusal.stamp : told.stamp;
-    return {
-      status: 401,
-      body: rpcError(message.id, RPC.request, messageOf({ code: caller.code, detail: caller.detail })),
-      stamp,
-    };
+  const taken = new AbortController();
+  const key = keyOf(caller, session, message.id);
+  const same = gateway.underWay.get(key) ?? new Set();
+  gateway.underWay.set(key, same.add(taken));
+  try {
+    return await method({
+      s,
+      clients,
+      client,
+      caller,
+      message,
+      connector,
+      reply: stream,
+      signal: AbortSignal.any([goneSignal(request, reply), taken.signal]),
+    });
+  } finally {
+    same.delete(taken);
+    if (same.size === 0) gateway.underWay.delete(key);
   }
-  return await method(s, caller, message, connector, goneSignal(request, reply));
+}
+
+const keyOf = (caller: Verified, session: string | undefined, id: unknown): string =>
+  JSON.stringify([caller.id, session ?? "", id]);
+
+/** Takes a request back where it is plain which one is meant: without sessions two clients may use one id. */
+function cancel(gateway: Gateway, key: string): void {
+  const [one, ...others] = gateway.underWay.get(key) ?? [];
+  if (others.length === 0) one?.abort();
 }
 
 /** The revision of a request without a handshake stands in its `_meta`; elsewhere in the header. */
 function revisionOf(request: FastifyRequest, params: JsonObject): string | undefined {
   const meta = params["_meta"];
   const own = isObject(meta) ? meta["io.modelcontextprotocol/protocolVersion"] : undefined;
-  if (typeof own === "string") return own;
-  const header = request.headers["mcp-protocol-version"];
-  return typeof header === "string" ? header : undefined;
-}
-
-const SERVER: JsonObject = { name: "atoll", version: "0.1.0" };
-
-async function method(
-  s: Surface,
-  caller: Caller,
-  message: Message & { readonly kind: "request" },
-  connector: string | undefined,
-  signal: AbortSignal,
-): Promise<Answer> {
-  const ok = (result: JsonValue, stamp?: Stamp): Answer => ({
-    status: 200,
-    body: rpcResult(message.id, result),
-    stamp,
-  });
-  const { params } = message;
-  switch (message.method) {
-    case "initialize": {
-      const asked = params["protocolVersion"];
-      const served = REVISIONS.filter((r) => r <= HANDSHAKE);
-      return ok({
-        protocolVersion: served.find((r) => r === asked) ?? HANDSHAKE,
-        capabilities: { tools: {} },
-        serverInfo: SERVER,
-      });
-    }
-    case "server/discover":
-      return ok({ supportedVersions: [...REVISIONS], capabilities: { tools: {} }, serverInfo: SERVER });
-    case "ping":
-      return ok({});
-    case "tools/list": {
-      const tools = await shownTools(s, caller, connector);
-      return ok({
-        tools: tools.map(
-          (t): JsonValue => ({ ...t.definition, name: shownName(t, connector === undefined) }),
-        ),
-      });
-    }
-    case "tools/call":
-      return await toolsCall(s, caller, message, connector, signal);
-    default:
-      return await undeclared(s, caller, message, connector);
-  }
-}
-
-async function toolsCall(
-  s: Surface,
-  caller: Caller,
-  message: Message & { readonly kind: "request" },
-  connector: string | undefined,
-  signal: AbortSignal,
-): Promise<Answer> {
-  const { params } = message;
-  const name = params["name"];
-  const args = params["arguments"] ?? {};
-  if (typeof name !== "string" || !isObject(args))
-    return {
-      status: 200,
-      body: rpcError(message.id, RPC.params, "`name` is a string and `arguments` an object"),
-    };
-  const split = connector === undefined ? splitName(name) : { connector, name };
-  const meta = params["_meta"];
-  const key = isObject(meta) ? meta["dev.atoll/idempotency-key"] : undefined;
-  const called = await callTool(s, caller, {
-    connector: split?.connector ?? "unknown",
-    name: split?.name ?? name,
-    args,
-    source: "mcp",
-    idempotencyKey: typeof key === "string" ? key : "",
-    signal,
-  });
-  const receipt = called.stamp?.receiptId ?? "";
-  if (called.refusal !== undefined) {
-    const r = called.refusal;
-    const denied = deniedResult({
-      code: r.code,
-      text: `${messageOf(r)}. Receipt ${receipt}.${r.approval === undefined ? "" : ` Approval ${textIn(r.approval, "id")} is needed; once it is granted, the identical call passes once.`}`,
-      receiptId: receipt,
-      ...(r.approval === undefined ? {} : { approval: r.approval }),
-    });
-    return { status: 200, body: rpcResult(message.id, denied), stamp: called.stamp };
-  }
-  const result = called.result ?? { content: [] };
-  const theirs = isObject(result["_meta"]) ? result["_meta"] : {};
-  return {
-    status: 200,
-    body: rpcResult(message.id, { ...result, _meta: { ...theirs, "dev.atoll/receipt": receipt } }),
-    stamp: called.stamp,
-  };
-}
-const textIn = (o: JsonObject, key: string): string => (typeof o[key] === "string" ? o[key] : "");
-
-const JUDGED: Readonly<Record<string, string>> = {
-  "resources/list": "resources.list",
-  "resources/templates/list": "resources.templates.list",
-  "resources/read": "resources.read",
-  "prompts/list": "prompts.list",
-  "prompts/get": "prompts.get",
-  "completion/complete": "completion.complete",
-  "logging/setLevel": "logging.setLevel",
-};
-
-/** What else the protocol has is judged as a tool of its connector; what nobody declared is denied. */
-async function undeclared(
-  s: Surface,
-  caller: Caller,
-  message: Message & { readonly kind: "request" },
-  connector: string | undefined,
-): Promise<Answer> {
-  const name = JUDGED[message.method];
-  if (name === undefined)
-    return {
-      status: 200,
-      body: rpcError(message.id, RPC.method, `no method \`${message.method.slice(0, 80)}\``),
-    };
-  const told = await s.governor.attest({
-    target: `tool:${connector ?? "unknown"}/${name}`,
-    source: "mcp",
-    args: message.params,
-    caller,
-  });
-  const stamp = told.kind === "refused" ? told.refusal.stamp : told.stamp;
-  const why = told.kind === "refused" ? messageOf(told.refusal) : "not served";
-  return {
-    status: 200,
-    body: rpcError(message.id, RPC.method, why, { receipt: stamp?.receiptId ?? "" }),
-    stamp,
-  };
+  const named = typeof own === "string" ? own : headerOf(request, "mcp-protocol-version");
+  // The revision that the protocol assumes where none is named.
+  return named === "2025-03-26" ? undefined : named;
 }

@@ -13,7 +13,7 @@ import type { Outcome } from "../../kernel/executor/executor.ts";
 import { federatedName, nameInTarget, resultOutput } from "../../kernel/mcp/mcp.ts";
 import { scanTexts, textsOf } from "../../kernel/threat/threat.ts";
 import { RpcError } from "../federation/federation.ts";
-import type { RemoteTool } from "../federation/federation.ts";
+import type { RemoteTool, Talk } from "../federation/federation.ts";
 import type { Caller } from "../govern/govern.ts";
 import { valueOf } from "../govern/outcomes.ts";
 import { failed } from "./models.ts";
@@ -90,6 +90,11 @@ export async function callTool(
     readonly source: Source;
     readonly idempotencyKey: string;
     readonly signal: AbortSignal;
+    /** What is said on the way, for surfaces that can say it. */
+    readonly talk?: Talk;
+    readonly meta?: JsonObject;
+    /** The answer is held for a person from now on. */
+    readonly held?: () => void;
   },
 ): Promise<ToolCalled> {
   const target = `tool:${call.connector}/${nameInTarget(call.name)}`;
@@ -112,7 +117,7 @@ export async function callTool(
         if (connector?.kind === "wasm" && tool !== undefined) return await s.runWasm(tool, call.args, both);
         if (connector?.kind !== "mcp" || tool === undefined)
           return { status: "failed", code: "DENY_CONNECTOR", detail: `no connector \`${call.connector}\`` };
-        const outcome = await remoteCall(s, connector, tool, call.name, call.args, both);
+        const outcome = await remoteCall(s, connector, tool, call, both);
         result = outcome.result;
         return outcome.outcome;
       },
@@ -121,6 +126,7 @@ export async function callTool(
   const approval = told.kind === "refused" ? told.refusal.approval : undefined;
   if (approval !== undefined && typeof approval["id"] === "string") {
     const wait = s.governor.waitMs(target, approval);
+    if (wait > 0) call.held?.();
     if (wait > 0 && (await s.governor.settled(approval["id"], wait, call.signal))) told = await run();
   }
   if (told.kind === "done") {
@@ -154,8 +160,12 @@ async function remoteCall(
   s: Surface,
   connector: ConnectorPolicy,
   tool: ToolPolicy,
-  name: string,
-  args: JsonObject,
+  call: {
+    readonly name: string;
+    readonly args: JsonObject;
+    readonly talk?: Talk;
+    readonly meta?: JsonObject;
+  },
   signal: AbortSignal,
 ): Promise<{ readonly outcome: Outcome; readonly result: JsonObject | undefined }> {
   const started = performance.now();
@@ -163,9 +173,14 @@ async function remoteCall(
     const value = await s.federation.call(
       connector,
       "tools/call",
-      { name, arguments: args },
+      {
+        name: call.name,
+        arguments: call.args,
+        ...(call.meta === undefined || Object.keys(call.meta).length === 0 ? {} : { _meta: call.meta }),
+      },
       signal,
       tool.timeoutMs,
+      call.talk,
     );
     s.telemetry.upstream((performance.now() - started) / 1000);
     if (!isObject(value))
@@ -202,6 +217,9 @@ async function remoteCall(
         },
         result: undefined,
       };
+    // Taken back while the server had it: nobody knows what came of it.
+    if (signal.aborted)
+      return { outcome: { status: "unknown", detail: "taken back while under way" }, result: undefined };
     return { outcome: failed(error), result: undefined };
   }
 }

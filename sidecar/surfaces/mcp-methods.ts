@@ -1,0 +1,297 @@
+// What a client of the gateway may ask for, method by method; everything that reaches a server is judged first.
+
+import { isObject } from "../../kernel/contracts/contracts.ts";
+import type { ConnectorPolicy, JsonObject, JsonValue } from "../../kernel/contracts/contracts.ts";
+import type { Outcome } from "../../kernel/executor/executor.ts";
+import {
+  HANDSHAKE,
+  REVISIONS,
+  RPC,
+  deniedResult,
+  resultOutput,
+  rpcError,
+  rpcResult,
+  splitName,
+} from "../../kernel/mcp/mcp.ts";
+import type { Message } from "../../kernel/mcp/mcp.ts";
+import { RpcError } from "../federation/federation.ts";
+import type { Talk } from "../federation/federation.ts";
+import type { Caller } from "../govern/govern.ts";
+import type { McpClient, McpClients, McpReply } from "./mcp-clients.ts";
+import { failed } from "./models.ts";
+import { messageOf } from "./replies.ts";
+import type { Stamp } from "./replies.ts";
+import { callTool, shownName, shownTools } from "./tools.ts";
+import type { Surface } from "./surface.ts";
+
+export interface Answer {
+  readonly status: number;
+  readonly body?: JsonObject;
+  readonly stamp?: Stamp | undefined;
+  readonly headers?: Record<string, string>;
+}
+export interface Asking {
+  readonly s: Surface;
+  readonly clients: McpClients;
+  readonly client: McpClient;
+  readonly caller: Caller & { readonly state: "verified" };
+  readonly message: Message & { readonly kind: "request" };
+  /** The connector of the path; undefined for all of them together. */
+  readonly connector: ConnectorPolicy | undefined;
+  readonly reply: McpReply;
+  readonly signal: AbortSignal;
+}
+
+const SERVER: JsonObject = { name: "atoll", version: "0.1.0" };
+const textIn = (o: JsonObject, key: string): string => (typeof o[key] === "string" ? o[key] : "");
+const metaOf = (params: JsonObject): JsonObject => (isObject(params["_meta"]) ? params["_meta"] : {});
+
+export async function method(a: Asking): Promise<Answer> {
+  const { s, message, connector } = a;
+  const ok = (result: JsonValue, headers: Record<string, string> = {}): Answer => ({
+    status: 200,
+    body: rpcResult(message.id, result),
+    headers,
+  });
+  switch (message.method) {
+    case "initialize": {
+      const asked = message.params["protocolVersion"];
+      const served = REVISIONS.filter((r) => r <= HANDSHAKE);
+      const declared = message.params["capabilities"];
+      const session = connector === undefined ? "" : a.clients.open(isObject(declared) ? declared : {});
+      return ok(
+        {
+          protocolVersion: served.find((r) => r === asked) ?? HANDSHAKE,
+          capabilities: capabilitiesOf(a),
+          serverInfo: SERVER,
+        },
+        session === "" ? {} : { "mcp-session-id": session },
+      );
+    }
+    case "server/discover":
+      return ok({
+        supportedVersions: [...REVISIONS],
+        capabilities: capabilitiesOf(a),
+        serverInfo: SERVER,
+      });
+    case "ping":
+      return ok({});
+    case "tools/list": {
+      const tools = await shownTools(s, a.caller, connector?.name);
+      const shown = tools.map(
+        (t): JsonValue => ({ ...t.definition, name: shownName(t, connector === undefined) }),
+      );
+      return ok({ tools: shown });
+    }
+    case "tools/call":
+      return await toolsCall(a);
+    default:
+      return await other(a);
+  }
+}
+
+/** What the policy lets this principal ask of the connector, beside its tools. */
+function capabilitiesOf({ s, caller, connector }: Asking): JsonObject {
+  const offers = (name: string): boolean =>
+    connector !== undefined && s.governor.offers(caller, `tool:${connector.name}/${name}`);
+  return {
+    tools: {},
+    ...(offers("resources.list") || offers("resources.read")
+      ? { resources: offers("resources.subscribe") ? { subscribe: true } : {} }
+      : {}),
+    ...(offers("prompts.list") || offers("prompts.get") ? { prompts: {} } : {}),
+    ...(offers("completion.complete") ? { completions: {} } : {}),
+    ...(offers("logging.setLevel") ? { logging: {} } : {}),
+  };
+}
+
+async function toolsCall(a: Asking): Promise<Answer> {
+  const { message, connector } = a;
+  const { params } = message;
+  const name = params["name"];
+  const args = params["arguments"] ?? {};
+  if (typeof name !== "string" || !isObject(args))
+    return {
+      status: 200,
+      body: rpcError(message.id, RPC.params, "`name` is a string and `arguments` an object"),
+    };
+  const split = connector === undefined ? splitName(name) : { connector: connector.name, name };
+  const meta = metaOf(params);
+  const key = meta["dev.atoll/idempotency-key"];
+  let beat: NodeJS.Timeout | undefined;
+  const called = await callTool(a.s, a.caller, {
+    connector: split?.connector ?? "unknown",
+    name: split?.name ?? name,
+    args,
+    source: "mcp",
+    idempotencyKey: typeof key === "string" ? key : "",
+    signal: a.signal,
+    talk: talkOf(a, split?.connector ?? "unknown"),
+    meta: passedMeta(meta),
+    held: () => {
+      beat = setInterval(() => a.reply.beat(), 5_000);
+    },
+  });
+  clearInterval(beat);
+  const receipt = called.stamp?.receiptId ?? "";
+  if (called.refusal !== undefined) {
+    const r = called.refusal;
+    const denied = deniedResult({
+      code: r.code,
+      text: `${messageOf(r)}. Receipt ${receipt}.${r.approval === undefined ? "" : ` Approval ${textIn(r.approval, "id")} is needed; once it is granted, the identical call passes once.`}`,
+      receiptId: receipt,
+      ...(r.approval === undefined ? {} : { approval: r.approval }),
+    });
+    return { status: 200, body: rpcResult(message.id, denied), stamp: called.stamp };
+  }
+  const result = called.result ?? { content: [] };
+  return {
+    status: 200,
+    body: rpcResult(message.id, { ...result, _meta: { ...metaOf(result), "dev.atoll/receipt": receipt } }),
+    stamp: called.stamp,
+  };
+}
+
+/** Of a client's `_meta` only the token under which it wants to hear of progress goes on. */
+const passedMeta = (meta: JsonObject): JsonObject => {
+  const { progressToken: token } = meta;
+  return typeof token === "string" || typeof token === "number" ? { progressToken: token } : {};
+};
+
+const JUDGED: ReadonlySet<string> = new Set([
+  "resources/list",
+  "resources/templates/list",
+  "resources/read",
+  "resources/subscribe",
+  "resources/unsubscribe",
+  "prompts/list",
+  "prompts/get",
+  "completion/complete",
+  "logging/setLevel",
+]);
+const asTool = (connector: string, name: string): string => `tool:${connector}/${name.replaceAll("/", ".")}`;
+
+/** What else the protocol has is judged as a tool of its connector; what nobody declared is denied. */
+async function other(a: Asking): Promise<Answer> {
+  const { s, message, caller, connector } = a;
+  if (!JUDGED.has(message.method))
+    return {
+      status: 200,
+      body: rpcError(message.id, RPC.method, `no method \`${message.method.slice(0, 80)}\``),
+    };
+  const { _meta: _, ...args } = message.params;
+  const target = asTool(connector?.name ?? "unknown", message.method);
+  const tool = s.governor.active.policy.tools.get(target);
+  let theirs: RpcError | undefined;
+  const told = await s.governor.ask({
+    target,
+    source: "mcp",
+    args,
+    caller,
+    dispatch: async (signal): Promise<Outcome> => {
+      if (connector?.kind !== "mcp")
+        return { status: "failed", code: "DENY_CONNECTOR", detail: "no MCP server" };
+      try {
+        const result = await s.federation.call(
+          connector,
+          message.method,
+          { ...args, _meta: passedMeta(metaOf(message.params)) },
+          AbortSignal.any([signal, a.signal]),
+          tool?.timeoutMs ?? 10_000,
+          talkOf(a, connector.name),
+        );
+        return {
+          status: "succeeded",
+          output: isObject(result) ? resultOutput(result) : result,
+          usage: { calls: 1 },
+        };
+      } catch (error) {
+        if (!(error instanceof RpcError)) return failed(error);
+        theirs = error;
+        const detail = s.upstreams.scrub(error.message).slice(0, 200);
+        return { status: "failed", code: "ERR_CONNECTOR_FAILED", detail, usage: { calls: 1 } };
+      }
+    },
+  });
+  if (tool?.trusted !== true && (told.kind === "done" || theirs !== undefined)) s.governor.taint(caller);
+  const stamp = told.kind === "refused" ? told.refusal.stamp : told.stamp;
+  const receipt = stamp?.receiptId ?? "";
+  if (told.kind === "done") {
+    const result = isObject(told.output) ? told.output : {};
+    // An empty result stays empty: there the protocol has it so, and the receipt stands in the header.
+    const noted = Object.keys(result).length === 0 ? {} : { _meta: { "dev.atoll/receipt": receipt } };
+    return { status: 200, body: rpcResult(message.id, { ...result, ...noted }), stamp };
+  }
+  const note: JsonObject = { receipt, reason: told.refusal.code };
+  if (theirs !== undefined) {
+    const text = s.upstreams.scrub(theirs.message);
+    return { status: 200, body: rpcError(message.id, theirs.code, text, theirs.data ?? note), stamp };
+  }
+  const undeclared = told.refusal.code === "DENY_TOOL_NOT_FOUND";
+  const body = rpcError(message.id, undeclared ? RPC.method : RPC.internal, messageOf(told.refusal), note);
+  return { status: 200, body, stamp };
+}
+
+const ASKED_BACK: ReadonlySet<string> = new Set([
+  "sampling/createMessage",
+  "elicitation/create",
+  "roots/list",
+]);
+
+/** What a server says while a call is under way, and what of it reaches the client. */
+function talkOf(a: Asking, connector: string): Talk {
+  const { s, caller, client, clients, reply } = a;
+  const { progressToken: token } = passedMeta(metaOf(a.message.params));
+  const offers = (name: string): boolean => s.governor.offers(caller, asTool(connector, name));
+  const may: Readonly<Record<string, boolean>> = {
+    sampling: offers("sampling/createMessage"),
+    elicitation: offers("elicitation/create"),
+    roots: offers("roots/list"),
+  };
+  const capabilities = Object.fromEntries(
+    Object.entries(client.capabilities).filter(([name]) => may[name] === true),
+  );
+  // A session of one's own with the server only for what needs one: everybody else shares.
+  const own = Object.keys(capabilities).length > 0 || offers("resources/subscribe");
+  return {
+    session: own ? client.session : "",
+    capabilities,
+    notify(name, params) {
+      const progress = name === "notifications/progress" && params["progressToken"] === token;
+      const log = name === "notifications/message" && offers("logging/setLevel");
+      if ((progress && token !== undefined) || log) reply.send({ jsonrpc: "2.0", method: name, params });
+    },
+    async ask(name, params) {
+      if (name === "ping") return { result: {} };
+      if (!ASKED_BACK.has(name)) return { error: { code: RPC.method, message: `no method \`${name}\`` } };
+      const target = asTool(connector, name);
+      const { _meta: _, ...args } = params;
+      let heard: { readonly error: JsonObject } | undefined;
+      const told = await s.governor.ask({
+        target,
+        source: "mcp",
+        args,
+        caller,
+        dispatch: async (signal): Promise<Outcome> => {
+          const answer = await clients.ask(
+            caller.id,
+            (m) => reply.send(m),
+            name,
+            args,
+            AbortSignal.any([signal, a.signal]),
+          );
+          if ("result" in answer) return { status: "succeeded", output: answer.result, usage: { calls: 1 } };
+          heard = answer;
+          return {
+            status: "failed",
+            code: "ERR_CONNECTOR_FAILED",
+            detail: "the client refused",
+            usage: { calls: 1 },
+          };
+        },
+      });
+      if (told.kind === "done") return { result: told.output };
+      return heard ?? { error: { code: RPC.request, message: messageOf(told.refusal) } };
+    },
+  };
+}
