@@ -32,6 +32,10 @@ export const COMMANDS: Readonly<Record<string, Entry>> = {
     summary: "decide every recorded call of a pack again",
     load: async () => (await import("./replay.ts")).replayPack,
   },
+  ledger: {
+    summary: "keep what guardians ship, and check it with keys of one's own",
+    load: async () => (await import("./ledger.ts")).ledger,
+  },
   view: {
     summary: "write a page that verifies and shows a pack in a browser",
     load: async () => (await import("./viewer/viewer.ts")).view,

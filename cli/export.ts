@@ -9,13 +9,14 @@ import {
   readSync,
   renameSync,
   rmSync,
+  statSync,
   writeSync,
 } from "node:fs";
 import { createHash } from "node:crypto";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { parseArgs } from "node:util";
-import { hashFrom, idFrom, timestampFrom } from "../kernel/contracts/contracts.ts";
+import { ContractError, hashFrom, idFrom, timestampFrom } from "../kernel/contracts/contracts.ts";
 import type { SessionId } from "../kernel/contracts/contracts.ts";
 import { condensable } from "../kernel/condense/condense.ts";
 import type { CondenseOptions } from "../kernel/condense/condense.ts";
@@ -24,6 +25,7 @@ import type { Signer } from "../kernel/crypto/crypto.ts";
 import {
   TAR_END,
   createPack,
+  linesOfFile,
   padding,
   readEntry,
   tarHeader,
@@ -31,11 +33,15 @@ import {
 } from "../kernel/evidence/evidence.ts";
 import type { Entry, PackSummary } from "../kernel/evidence/evidence.ts";
 import { readJournal } from "../sidecar/journal/journal.ts";
+import { openStore } from "../operator/ledger/ledger.ts";
 import { UsageError } from "./io.ts";
 import type { Io } from "./io.ts";
+import { chunksOf } from "./pack.ts";
 
-const USAGE = `usage: atoll export --journal DIR [--session S]… [--condense [--before TIME]] [--key FILE] -o pack.tar
+const USAGE = `usage: atoll export --journal DIR|--ledger PLACE --pod UID [--session S]… [--condense [--before TIME]]
+                    [--key FILE] -o pack.tar
   --journal  a guardian's journal; it may be in use
+  --ledger   the store of a ledger: a folder or \`postgres://…\`; \`--pod\` says whose records
   --session  only this session, each node with the proof that it is in the log (again for more)
   --condense E0 and E1 receipts under a checkpoint give way to the proof that they were there; their inputs go
   --before   with it E2 receipts issued before TIME too (\`2026-11-20T00:00:00.000Z\`); E3 and E4 never go
@@ -47,6 +53,8 @@ export async function exportPack(argv: readonly string[], io: Io): Promise<numbe
     args: [...argv],
     options: {
       journal: { type: "string" },
+      ledger: { type: "string" },
+      pod: { type: "string" },
       session: { type: "string", multiple: true },
       key: { type: "string" },
       condense: { type: "boolean" },
@@ -59,20 +67,27 @@ export async function exportPack(argv: readonly string[], io: Io): Promise<numbe
     io.stdout.write(`${USAGE}\n`);
     return 0;
   }
-  if (values.journal === undefined || values.output === undefined)
-    throw new UsageError("`--journal` and `-o` are needed", USAGE);
+  if (values.output === undefined || (values.journal === undefined) === (values.ledger === undefined))
+    throw new UsageError("`-o` and one of `--journal` and `--ledger` are needed", USAGE);
+  if ((values.ledger === undefined) !== (values.pod === undefined))
+    throw new UsageError("`--pod` goes with `--ledger`", USAGE);
+  const keyFile =
+    values.key ?? (values.journal === undefined ? undefined : join(values.journal, "guardian.pem"));
+  if (keyFile === undefined) throw new UsageError("`--key` is needed with `--ledger`", USAGE);
   if (values.before !== undefined && values.condense !== true)
     throw new UsageError("`--before` goes with `--condense`", USAGE);
   const before = values.before === undefined ? undefined : timestampFrom(values.before, "--before");
-  const signer = signerFromPem(readFileSync(values.key ?? join(values.journal, "guardian.pem"), "utf8"));
+  const signer = signerFromPem(readFileSync(keyFile, "utf8"));
   const only = values.session?.map((s) => idFrom("ses", s, "--session"));
-  const summary = await writeJournalPack({
-    dir: values.journal,
+  const common = {
     signer,
     file: values.output,
     ...(only === undefined ? {} : { sessions: only }),
     ...(values.condense === true ? { condense: before === undefined ? {} : { before } } : {}),
-  });
+  };
+  const summary = await (values.journal === undefined
+    ? writeLedgerPack(values.ledger ?? "", values.pod ?? "", common)
+    : writeJournalPack({ ...common, dir: values.journal }));
   const left = summary.leftOut === 0 ? "" : `, ${summary.leftOut} left out until a checkpoint covers them`;
   const gone = summary.condensed === 0 ? "" : ` (${summary.condensed} condensed)`;
   io.stdout.write(
@@ -103,6 +118,48 @@ export async function writeJournalPack(options: ExportOptions): Promise<PackSumm
       }
     },
   });
+}
+
+/** The same out of a ledger's store. Its records are spooled first: they are read more than once. */
+async function writeLedgerPack(
+  place: string,
+  pod: string,
+  more: Omit<ExportOptions, "dir">,
+): Promise<PackSummary> {
+  const store = await openStore(place);
+  const folder = mkdtempSync(
+    join(dirname(more.file) === "" ? tmpdir() : dirname(more.file), ".atoll-export-"),
+  );
+  const spool = join(folder, "records");
+  try {
+    const fd = openSync(spool, "w", 0o600);
+    try {
+      for (let at = 0; ; ) {
+        const lines = await store.lines(pod, at, 1000);
+        if (lines.length === 0) break;
+        writeAll(fd, Buffer.from(`${lines.join("\n")}\n`, "utf8"));
+        at += lines.length;
+      }
+    } finally {
+      closeSync(fd);
+    }
+    const file = { path: spool, size: statSync(spool).size, chunks: () => chunksOf(spool) };
+    function* entries(): Generator<Entry> {
+      for (const { bytes } of linesOfFile(file)) yield readEntry(bytes);
+    }
+    const own = ownSession(entries());
+    if (own === undefined) throw new ContractError("--pod", `the ledger has no checkpoint of \`${pod}\``);
+    return await writePack({ ...more, own, entries });
+  } finally {
+    rmSync(folder, { recursive: true, force: true });
+    await store.close();
+  }
+}
+/** A guardian's own session is the one that its checkpoints are in. */
+function ownSession(entries: Iterable<Entry>): SessionId | undefined {
+  for (const entry of entries)
+    if (entry.kind === "node" && entry.sealed.node.kind === "CHECKPOINT") return entry.sealed.node.session_id;
+  return undefined;
 }
 
 export interface PackSource extends Omit<ExportOptions, "dir"> {

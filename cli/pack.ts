@@ -43,7 +43,7 @@ function filesIn(root: string): readonly PackFile[] {
   walk("");
   return files;
 }
-function* chunksOf(path: string): Generator<Uint8Array> {
+export function* chunksOf(path: string): Generator<Uint8Array> {
   const fd = openSync(path, "r");
   try {
     for (;;) {

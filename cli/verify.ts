@@ -3,8 +3,9 @@
 import { existsSync, readFileSync, statSync } from "node:fs";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
+import { hashFrom } from "../kernel/contracts/contracts.ts";
 import { NOT_PROVED, PackInvalid, verifyPack, verifyStore } from "../kernel/evidence/evidence.ts";
-import type { Finding, PackReport, StoreReport } from "../kernel/evidence/evidence.ts";
+import type { Finding, KnownTree, PackReport, StoreReport } from "../kernel/evidence/evidence.ts";
 import { parseTrustRoots } from "../kernel/trust/trust.ts";
 import type { KeyBook } from "../kernel/trust/trust.ts";
 import { JournalRefused, checkHeads, readJournal } from "../sidecar/journal/journal.ts";
@@ -12,10 +13,11 @@ import { UsageError } from "./io.ts";
 import type { Io } from "./io.ts";
 import { withPack } from "./pack.ts";
 
-const USAGE = `usage: atoll verify PACK|DIR --trust roots.pem [--json]
+const USAGE = `usage: atoll verify PACK|DIR --trust roots.pem [--known SIZE:ROOT] [--json]
   PACK     a tar of \`atoll export\`
   DIR      the same unpacked, or a journal's folder
   --trust  the keys that are believed; what is verified never vouches for itself
+  --known  a tree that an earlier verification printed: the pack has to go on from it
 exit 0 valid, 1 not valid (the first break: file, line, code), 2 usage`;
 
 export async function verify(argv: readonly string[], io: Io): Promise<number> {
@@ -24,6 +26,7 @@ export async function verify(argv: readonly string[], io: Io): Promise<number> {
     allowPositionals: true,
     options: {
       trust: { type: "string" },
+      known: { type: "string" },
       json: { type: "boolean" },
       help: { type: "boolean", short: "h" },
     },
@@ -37,7 +40,7 @@ export async function verify(argv: readonly string[], io: Io): Promise<number> {
   if (values.trust === undefined)
     throw new UsageError("`--trust` is needed: a pack never vouches for itself", USAGE);
   const roots = parseTrustRoots(readFileSync(values.trust, "utf8"));
-  const outcome = judge(path, roots);
+  const outcome = judge(path, roots, values.known === undefined ? undefined : knownTree(values.known));
   if (values.json === true)
     io.stdout.write(
       `${JSON.stringify(
@@ -50,21 +53,27 @@ export async function verify(argv: readonly string[], io: Io): Promise<number> {
   return "finding" in outcome ? 1 : 0;
 }
 
+function knownTree(text: string): KnownTree {
+  const [size = "", ...root] = text.split(":");
+  if (!/^(0|[1-9][0-9]{0,15})$/.test(size)) throw new UsageError("`--known` is SIZE:ROOT", USAGE);
+  return { size: Number(size), root: hashFrom(root.join(":"), "--known") };
+}
+
 type Outcome =
   | { readonly finding: Finding }
   | { readonly kind: "pack"; readonly report: PackReport }
   | { readonly kind: "journal"; readonly report: StoreReport };
 
 /** The verdict over a pack's file, an unpacked pack or a journal's folder. */
-export function judge(path: string, roots: KeyBook): Outcome {
+export function judge(path: string, roots: KeyBook, known?: KnownTree): Outcome {
   try {
     if (!statSync(path).isDirectory() || existsSync(join(path, "manifest.json")))
-      return { kind: "pack", report: withPack(path, (files) => verifyPack(files, roots)) };
+      return { kind: "pack", report: withPack(path, (files) => verifyPack(files, roots, known)) };
     const reading = readJournal(path);
     checkHeads(path, (id) => roots.keyFor("guardian", id));
     return {
       kind: "journal",
-      report: verifyStore(reading.records(), (id) => roots.keyFor("guardian", id), reading.live),
+      report: verifyStore(reading.records(), (id) => roots.keyFor("guardian", id), reading.live, known),
     };
   } catch (error) {
     if (error instanceof PackInvalid) return { finding: error.finding };

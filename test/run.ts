@@ -85,6 +85,7 @@ const STEPS: readonly Step[] = [
       ["strace", "strace"],
       ["python3", "python3"],
       ["chromium", "chromium"],
+      ["psql", "postgresql"],
     ],
   },
   {

@@ -5,6 +5,7 @@ import { createGraphCheck } from "../proofgraph/proofgraph.ts";
 import type { GraphOptions } from "../proofgraph/proofgraph.ts";
 import { PackInvalid, broken, placed } from "./finding.ts";
 import { readEntry } from "./record.ts";
+import type { KnownTree } from "./verify.ts";
 import { createReviews } from "./reviews.ts";
 
 export interface StoreRecord {
@@ -31,6 +32,7 @@ export function verifyStore(
   records: Iterator<StoreRecord, string | undefined>,
   keyOf: GraphOptions["keyOf"],
   least?: { readonly tree_size: number; readonly root_hash: Hash; readonly record: number },
+  known?: KnownTree,
 ): StoreReport {
   const check = createGraphCheck({ order: "journal", keyOf });
   const reviews = createReviews();
@@ -43,6 +45,8 @@ export function verifyStore(
   const compare = (): void => {
     if (least !== undefined && least.tree_size === check.tree.size && least.root_hash !== check.tree.root())
       throw broken("head.live.json", 0, `its root is not that of the first ${least.tree_size} nodes`);
+    if (known !== undefined && known.size === check.tree.size && known.root !== check.tree.root())
+      throw broken(last, 0, `the first ${known.size} nodes are others than those known`);
   };
   compare();
   for (let step = records.next(); ; step = records.next()) {
@@ -81,6 +85,8 @@ export function verifyStore(
       0,
       `the log ends after ${count} records, ${last}; ${least.record} were acknowledged`,
     );
+  if (known !== undefined && check.tree.size < known.size)
+    throw broken(last, 0, `the tree has ${check.tree.size} nodes and had ${known.size}: nodes were withheld`);
   return {
     records: count,
     nodes: check.tree.size,

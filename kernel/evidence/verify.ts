@@ -50,8 +50,14 @@ export interface PackReport {
 
 type Files = ReadonlyMap<string, PackFile>;
 
+/** A tree that its reader has seen before: the pack has to hold it, or something was withheld or written anew. */
+export interface KnownTree {
+  readonly size: number;
+  readonly root: Hash;
+}
+
 /** Throws PackInvalid at the first break. */
-export function verifyPack(list: readonly PackFile[], roots: KeyBook): PackReport {
+export function verifyPack(list: readonly PackFile[], roots: KeyBook, known?: KnownTree): PackReport {
   const files = new Map(list.map((file) => [file.path, file]));
   for (const { path } of list)
     if (!isPackPath(path)) throw broken(path.slice(0, 200), 0, "has no place in a pack");
@@ -60,7 +66,13 @@ export function verifyPack(list: readonly PackFile[], roots: KeyBook): PackRepor
   const orderFile = need(files, "checkpoints.jsonl", manifest);
   const orders = orderFile === undefined ? [] : [...orderLines(orderFile)];
   const partial = orders.length > 0 && orders.every((line) => line.order.length === 0);
-  const walk = createWalk(files, roots, partial);
+  const walk = createWalk(files, roots, partial, known);
+  if (known !== undefined && manifest.tree_size < known.size)
+    throw broken(
+      "manifest.json",
+      0,
+      `the tree has ${manifest.tree_size} nodes and had ${known.size}: nodes were withheld`,
+    );
   const checked = partial
     ? verifySessions(walk, files, manifest, orders)
     : verifyWhole(walk, files, manifest, orders);
@@ -152,7 +164,7 @@ interface Walk {
 
 const pathOf = (session: SessionId): string => `nodes/${session}.jsonl`;
 
-function createWalk(files: Files, roots: KeyBook, partial: boolean): Walk {
+function createWalk(files: Files, roots: KeyBook, partial: boolean, known: KnownTree | undefined): Walk {
   const graph = createGraphCheck({
     order: partial ? "session" : "journal",
     keyOf: (id, node) => {
@@ -203,6 +215,12 @@ function createWalk(files: Files, roots: KeyBook, partial: boolean): Walk {
       const following = reader.lines.next();
       nodes++;
       const hash = takeLine(path, line, session);
+      if (!partial && graph.tree.size === known?.size && graph.tree.root() !== known.root)
+        throw broken(
+          path,
+          line.number,
+          `the first ${known.size} nodes are others than those known: their root is ${graph.tree.root()}`,
+        );
       reader.next = following.done === true ? undefined : following.value;
       return hash;
     },

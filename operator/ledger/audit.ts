@@ -1,0 +1,124 @@
+// A ledger looked at from outside, with keys of one's own: every guardian's records from the first on, and the
+// ledger's own checkpoints against them. What was edited, reordered, forked or taken away shows here.
+
+import {
+  closed,
+  arrayFrom,
+  hashFrom,
+  isObject,
+  parseJson,
+  stringFrom,
+} from "../../kernel/contracts/contracts.ts";
+import type { Hash } from "../../kernel/contracts/contracts.ts";
+import { PackInvalid, broken, readEntry, verifyStore } from "../../kernel/evidence/evidence.ts";
+import type { Finding, StoreReport } from "../../kernel/evidence/evidence.ts";
+import { createTree, parseCheckpoint } from "../../kernel/proofgraph/proofgraph.ts";
+import { readNode, verifySealed } from "../../kernel/receipts/receipts.ts";
+import type { KeyBook } from "../../kernel/trust/trust.ts";
+import type { LedgerStore } from "./store.ts";
+
+export type Audit =
+  | {
+      readonly ok: true;
+      readonly pods: readonly (StoreReport & { readonly pod: string })[];
+      /** Checkpoints of the ledger itself. */
+      readonly checkpoints: number;
+    }
+  | { readonly ok: false; readonly finding: Finding };
+
+const LIMITS = { bytes: 64 << 20, keys: 5_000_000, depth: 8 };
+const MOST = 2000;
+
+export async function auditLedger(store: LedgerStore, roots: KeyBook): Promise<Audit> {
+  try {
+    const known = new Map<string, Set<Hash>>();
+    const pods: (StoreReport & { readonly pod: string })[] = [];
+    for (const { pod, count } of await store.shelves()) {
+      if (pod === "") continue;
+      const lines = await linesOf(store, pod);
+      if (lines.length < count)
+        throw broken(`pod ${pod}`, lines.length, `${count} records were stored, ${lines.length} are there`);
+      const checkpoints = new Set<Hash>();
+      function* records() {
+        for (const [number, text] of lines.entries()) {
+          const line = Buffer.from(text, "utf8");
+          const entry = attempt(() => readEntry(line));
+          if (entry?.kind === "node" && entry.sealed.node.kind === "CHECKPOINT")
+            checkpoints.add(entry.sealed.hash);
+          yield { segment: `pod ${pod}`, number, line };
+        }
+        return undefined;
+      }
+      pods.push({ pod, ...verifyStore(records(), (id) => roots.keyFor("guardian", id)) });
+      known.set(pod, checkpoints);
+    }
+    return { ok: true, pods, checkpoints: await ownChain(store, roots, known) };
+  } catch (error) {
+    if (error instanceof PackInvalid) return { ok: false, finding: error.finding };
+    throw error;
+  }
+}
+
+/** The ledger's checkpoints: each follows the one before, and every leaf is a checkpoint that is still there. */
+async function ownChain(
+  store: LedgerStore,
+  roots: KeyBook,
+  known: ReadonlyMap<string, ReadonlySet<Hash>>,
+): Promise<number> {
+  const lines = await linesOf(store, "");
+  const where = "the ledger's own chain";
+  let prev: Hash | "genesis" = "genesis";
+  let lamport = 0;
+  for (let at = 0; at < lines.length; at += 2) {
+    const fail = (reason: string, code: Finding["code"] = "CHAIN_BROKEN"): PackInvalid =>
+      broken(where, at, reason, code);
+    const sealed = attempt(() => readNode(lines[at] ?? ""));
+    if (sealed === undefined) throw fail("is no node");
+    const key = roots.keyFor("ledger", sealed.node.key_id);
+    if (typeof key === "string") throw fail(`${sealed.node.key_id} is no ledger's key`, key);
+    if (!verifySealed(sealed, key)) throw fail("the signature does not verify", "SIGNATURE_INVALID");
+    if (sealed.node.prev_hash !== prev || sealed.node.lamport !== ++lamport)
+      throw fail("does not follow the checkpoint before");
+    prev = sealed.hash;
+    const leaves = leavesIn(lines[at + 1] ?? "", sealed.hash);
+    if (leaves === undefined) throw fail("is not followed by its leaves");
+    const tree = createTree();
+    for (const leaf of leaves) {
+      tree.append(leaf.checkpoint);
+      if (known.get(leaf.pod)?.has(leaf.checkpoint) !== true)
+        throw fail(`checkpoint ${leaf.checkpoint} of ${leaf.pod} was there and is not: withheld or forked`);
+    }
+    const body = parseCheckpoint(sealed.node.body);
+    if (body.tree_size !== tree.size || body.root_hash !== tree.root())
+      throw fail("its root is not that of its leaves");
+  }
+  return lines.length / 2;
+}
+
+function leavesIn(text: string, checkpoint: Hash) {
+  return attempt(() => {
+    const value = parseJson(text, LIMITS);
+    if (!isObject(value) || value["checkpoint"] !== checkpoint) return undefined;
+    return arrayFrom(value["leaves"], "leaves").map((leaf) => {
+      const o = closed(leaf, "leaf", ["pod", "checkpoint"]);
+      return { pod: stringFrom(o["pod"], "pod"), checkpoint: hashFrom(o["checkpoint"], "checkpoint") };
+    });
+  });
+}
+
+function attempt<T>(read: () => T): T | undefined {
+  try {
+    return read();
+  } catch {
+    return undefined;
+  }
+}
+
+async function linesOf(store: LedgerStore, pod: string): Promise<string[]> {
+  const all: string[] = [];
+  for (;;) {
+    const more = await store.lines(pod, all.length, MOST);
+    if (more.length === 0) return all;
+    all.push(...more);
+  }
+}
