@@ -35,8 +35,8 @@ export const isHash = (s: unknown): s is Hash => typeof s === "string" && HASH.t
 export const isSignature = (s: unknown): s is Signature => typeof s === "string" && SIGNATURE.test(s);
 export const isKeyId = (s: unknown): s is KeyId => typeof s === "string" && KEY_ID.test(s);
 export const isTarget = (s: unknown): s is Target => typeof s === "string" && TARGET.test(s);
-export const isTimestamp = (s: unknown): s is Timestamp =>
-  typeof s === "string" && TIMESTAMP.test(s) && new Date(s).toISOString() === s;
+const isWritten = (s: unknown): s is Timestamp => typeof s === "string" && TIMESTAMP.test(s);
+export const isTimestamp = (s: unknown): s is Timestamp => isWritten(s) && new Date(s).toISOString() === s;
 
 const PREFIXED = {
   ses: /^ses_[0-9a-f]{32}$/,
@@ -52,10 +52,12 @@ export type IdOf<K extends IdKind> = Branded<K>;
 export const isId = <K extends IdKind>(kind: K, s: unknown): s is Branded<K> =>
   typeof s === "string" && PREFIXED[kind].test(s);
 
+const HEX = Array.from({ length: 256 }, (_, byte) => byte.toString(16).padStart(2, "0"));
+
 /** An id from 16 random bytes that the caller brings: the kernel has no randomness of its own. */
 export function makeId<K extends IdKind>(kind: K, random: Uint8Array): Branded<K> {
   let hex = "";
-  for (const byte of random) hex += byte.toString(16).padStart(2, "0");
+  for (const byte of random) hex += HEX[byte] ?? "";
   return must(`${kind}_${hex}`, (s): s is Branded<K> => isId(kind, s), "id", `${kind}_ and 16 random bytes`);
 }
 
@@ -78,5 +80,5 @@ export const timestampFrom = (v: unknown, path: string): Timestamp =>
 
 /** The timestamp of a moment that the caller brings, in milliseconds since 1970. */
 export const timestampOf = (epochMs: number): Timestamp =>
-  timestampFrom(new Date(epochMs).toISOString(), "time");
+  must(new Date(epochMs).toISOString(), isWritten, "time", "a year from 0000 to 9999");
 export const epochOf = (t: Timestamp): number => Date.parse(t);

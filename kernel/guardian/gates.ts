@@ -1,8 +1,15 @@
 // The gates of 2.5 that look at the world around a call: freeze to surface. Each is closed: what it cannot read
 // it denies, so every comparison is written so that a missing value falls on the denying side.
 
-import { EFFECT_CLASSES, SIDE_EFFECTS, THREAT_LEVELS } from "../contracts/contracts.ts";
-import type { ConnectorPolicy, EffectClass, Facts, SideEffect, ThreatLevel } from "../contracts/contracts.ts";
+import { EFFECT_CLASSES, SIDE_EFFECTS, THREAT_LEVELS, isObject } from "../contracts/contracts.ts";
+import type {
+  ConnectorPolicy,
+  EffectClass,
+  Facts,
+  JsonValue,
+  SideEffect,
+  ThreatLevel,
+} from "../contracts/contracts.ts";
 import { denial } from "./question.ts";
 import type { Answer, Gate, Question } from "./question.ts";
 
@@ -87,12 +94,9 @@ function objectOf(
       text += part;
       continue;
     }
-    let value: unknown = args;
+    let value: JsonValue | undefined = args;
     for (const key of part.path)
-      value =
-        typeof value === "object" && value !== null && Object.hasOwn(value, key)
-          ? Object.entries(value).find(([k]) => k === key)?.[1]
-          : undefined;
+      value = isObject(value) && Object.hasOwn(value, key) ? value[key] : undefined;
     if (typeof value !== "string" || !OBJECT_PART.test(value)) return null;
     text += value;
   }

@@ -53,9 +53,12 @@ const TUPLE: GateTuple = [
   approval,
 ];
 
+/** Known in this file alone, so that `permit.constructor` makes nothing. */
+const MINT = Symbol("mint");
+
 /** Leave to dispatch this call once. Only `decide` makes one; the executor takes nothing else. */
 class LeaveToDispatch {
-  readonly #made = true;
+  readonly #made: boolean;
   readonly call: ToolCall;
   readonly policy: Policy;
   readonly facts: Facts;
@@ -63,7 +66,9 @@ class LeaveToDispatch {
   readonly model: ModelPolicy | null;
   readonly reserves: Amounts;
   readonly expiresAtMs: number;
-  constructor(q: Question) {
+  constructor(q: Question, mint: symbol) {
+    if (mint !== MINT) throw new TypeError("only a judgement makes a permit");
+    this.#made = true;
     this.call = q.call;
     this.policy = q.policy;
     this.facts = q.facts;
@@ -73,7 +78,7 @@ class LeaveToDispatch {
     this.expiresAtMs = q.now + q.policy.lifetimeMs;
   }
   static isOne(value: unknown): value is LeaveToDispatch {
-    return typeof value === "object" && value !== null && #made in value && value.#made;
+    return typeof value === "object" && value !== null && #made in value;
   }
 }
 export type Permit = LeaveToDispatch;
@@ -100,11 +105,6 @@ export type Verdict =
 
 /** Judges one call. Every gate runs, or the call is denied; what throws denies. */
 export function decide(call: ToolCall, policy: Policy, facts: Facts): Verdict {
-  return judge(TUPLE, call, policy, facts);
-}
-
-/** `decide` with the gates given: for the tests that plant a throwing one. */
-export function judge(tuple: GateTuple, call: ToolCall, policy: Policy, facts: Facts): Verdict {
   const ran: GateName[] = [];
   const found: Found = { ruleId: "", matched: [], ceremonies: [], shadows: [] };
   let effect: EffectClass | "" = "";
@@ -114,7 +114,7 @@ export function judge(tuple: GateTuple, call: ToolCall, policy: Policy, facts: F
     const q = questionOf(call, policy, facts, found);
     effect = q.subject.kind === "unknown" ? "" : q.effect;
     profile = q.profile;
-    for (const gate of tuple) {
+    for (const gate of TUPLE) {
       ran.push(gate.name);
       const answer = gate.judge(q);
       if (answer === null) continue;
@@ -129,8 +129,7 @@ export function judge(tuple: GateTuple, call: ToolCall, policy: Policy, facts: F
       if (answer.ruleId !== undefined) found.ruleId = answer.ruleId;
       return { ...trace(), verdict: "DENY", code: answer.code, detail: answer.detail };
     }
-    if (ran.length !== GATES.length) throw new Error("a gate is missing");
-    return { ...trace(), verdict: "ALLOW", permit: new LeaveToDispatch(q) };
+    return { ...trace(), verdict: "ALLOW", permit: new LeaveToDispatch(q, MINT) };
   } catch (error) {
     const detail = error instanceof Error ? error.message : String(error);
     return { ...trace(), verdict: "DENY", code: "POLICY_EVALUATION_ERROR", detail };
