@@ -25,6 +25,8 @@ import { messageOf, refusal } from "./request.ts";
 import type { CallRequest, Entry, Executor, ExecutorOptions, Result } from "./request.ts";
 import { createThrottle } from "./throttle.ts";
 
+export { createThrottle } from "./throttle.ts";
+export type { Throttle } from "./throttle.ts";
 export type {
   CallRequest,
   Clock,
@@ -45,7 +47,7 @@ export function createExecutor(options: ExecutorOptions): Executor {
   const { journal, clock, random } = options;
   const flights = new Set<Flight>();
   const repeats = createRepeats();
-  const throttle = createThrottle();
+  const throttle = options.throttle ?? createThrottle();
   let healthy = true;
 
   const id = <K extends "dec" | "eff" | "rcp">(kind: K) => makeId(kind, random());

@@ -14,6 +14,7 @@ import type {
   Usage,
 } from "../contracts/contracts.ts";
 import type { Permit, Verdict } from "../guardian/guardian.ts";
+import type { Throttle } from "./throttle.ts";
 
 export interface Clock {
   /** Milliseconds since 1970. */
@@ -44,6 +45,8 @@ export interface ExecutorOptions {
   readonly spendApproval?: SpendApproval;
   /** Hears that a refused approval has been told to the call that it was for. */
   readonly refusalTold?: (id: ApprovalId) => void;
+  /** Shared with whoever records refusals beside the executor. */
+  readonly throttle?: Throttle;
   /** Hears of every verdict and outcome after it is recorded; it cannot fail a call. */
   readonly listen?: (entry: Entry) => void;
 }

@@ -174,15 +174,15 @@ export class Governor {
       budget: { ...gathered.budget, session: ZERO, daily: ZERO, estimate: ZERO },
       rate: { toolLastMinute: 0, sessionLastSecond: 0 },
     };
+    if (this.#throttle.floods(facts.session.id, this.#now())) return this.#flooded();
     const verdict = decide(call, policy, facts);
     const passed = verdict.verdict !== "DENY";
-    const turn = passed ? undefined : this.#throttle.refusal(facts.session.id, this.#now());
-    if (turn?.state === "silent") return this.#flooded();
+    const stood = passed ? 1 : this.#throttle.refusal(facts.session.id, this.#now());
     const judged = this.#judged(call, facts, verdict);
     const receipt = passed
       ? permittedReceipt(judged, { effectId: "", expiresAt: timestampOf(this.#now() + policy.lifetimeMs) })
-      : turn?.state === "summary"
-        ? refusedReceipt(judged, "DENY", "RATE_LIMIT_EXCEEDED", { ...EMPTY_USAGE, calls: turn.calls })
+      : stood > 1
+        ? refusedReceipt(judged, "DENY", "RATE_LIMIT_EXCEEDED", { ...EMPTY_USAGE, calls: stood })
         : refusedReceipt(judged, "DENY", verdict.code);
     const node = await this.#record(receipt, policy, call, facts);
     if (node === null) return this.#refused("JOURNAL_UNAVAILABLE", "the record could not be made durable");
@@ -202,8 +202,8 @@ export class Governor {
     const call = this.callOf({ target, source, args: {} });
     const { policy } = this.active;
     const facts = this.#facts({ caller, estimate: ZERO }, call, CLEAN);
-    const turn = this.#throttle.refusal(facts.session.id, this.#now());
-    if (turn.state === "silent") return this.#flooded();
+    if (this.#throttle.floods(facts.session.id, this.#now())) return this.#flooded();
+    const stood = this.#throttle.refusal(facts.session.id, this.#now());
     const verdict: Verdict = {
       gates: [],
       ruleId: "",
@@ -216,8 +216,8 @@ export class Governor {
     };
     const judged = this.#judged(call, facts, verdict);
     const receipt =
-      turn.state === "summary"
-        ? refusedReceipt(judged, "DENY", "RATE_LIMIT_EXCEEDED", { ...EMPTY_USAGE, calls: turn.calls })
+      stood > 1
+        ? refusedReceipt(judged, "DENY", "RATE_LIMIT_EXCEEDED", { ...EMPTY_USAGE, calls: stood })
         : refusedReceipt(judged, "DENY", code);
     const node = await this.#record(receipt, policy, call, facts);
     if (node === null) return this.#refused("JOURNAL_UNAVAILABLE", "the record could not be made durable");
