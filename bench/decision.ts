@@ -170,7 +170,7 @@ for (const [n, bound] of [
 {
   const { policy, facts } = world(10);
   const pem = generateKeyPairSync("ed25519").privateKey.export({ type: "pkcs8", format: "pem" });
-  const chains = createChains(signerFromPem(pem.toString()));
+  const chains = createChains(signerFromPem(pem));
   const { text, hash } = canonicalArgs({ repo: "acme/web", title: "a crash in the parser" });
   let n = 0;
   const random = (): Uint8Array => {

@@ -13,7 +13,10 @@ export function canonicalize(value: JsonValue): string {
       return value ? "true" : "false";
     case "object":
       break;
-    default:
+    case "undefined":
+    case "bigint":
+    case "function":
+    case "symbol":
       throw new TypeError(`a ${typeof value} has no canonical form`);
   }
   if (value === null) return "null";

@@ -53,12 +53,12 @@ const TUPLE: GateTuple = [
   approval,
 ];
 
-/** Known in this file alone, so that `permit.constructor` makes nothing. */
+/** Known in this file alone, so that what `permit.constructor` makes is no permit. */
 const MINT = Symbol("mint");
 
 /** Leave to dispatch this call once. Only `decide` makes one; the executor takes nothing else. */
 class LeaveToDispatch {
-  readonly #made: boolean;
+  readonly #mint: symbol;
   readonly call: ToolCall;
   readonly policy: Policy;
   readonly facts: Facts;
@@ -67,8 +67,7 @@ class LeaveToDispatch {
   readonly reserves: Amounts;
   readonly expiresAtMs: number;
   constructor(q: Question, mint: symbol) {
-    if (mint !== MINT) throw new TypeError("only a judgement makes a permit");
-    this.#made = true;
+    this.#mint = mint;
     this.call = q.call;
     this.policy = q.policy;
     this.facts = q.facts;
@@ -78,7 +77,7 @@ class LeaveToDispatch {
     this.expiresAtMs = q.now + q.policy.lifetimeMs;
   }
   static isOne(value: unknown): value is LeaveToDispatch {
-    return typeof value === "object" && value !== null && #made in value;
+    return typeof value === "object" && value !== null && #mint in value && value.#mint === MINT;
   }
 }
 export type Permit = LeaveToDispatch;
