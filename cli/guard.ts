@@ -87,7 +87,7 @@ export async function guard(argv: readonly string[], io: Io): Promise<number> {
   }
   const base = `http://127.0.0.1:${running.api[0]?.port ?? 0}`;
   io.stderr.write(
-    `atoll guard: ${running.active.version} ${running.active.policy.hash}\natoll guard: key ${running.keyId}, journal ${config.folder}\natoll guard: serving ${base}\n`,
+    `atoll guard: ${running.active.version} ${running.active.policy.hash}\natoll guard: key ${running.keyId}, journal ${config.folder}\natoll guard: serving ${base}\natoll guard: forward proxy http://127.0.0.1:${running.proxyPort}\n`,
   );
   const stop = async (): Promise<void> => {
     await admin.close();
