@@ -26,6 +26,8 @@ export interface Place {
   start(options: StartOptions): Promise<Guardian>;
   /** The journal exported as a pack and verified with the keys that a reader would have; the verifier's words. */
   verified(): { readonly code: number; readonly text: string; readonly pack: string };
+  /** Writes the trust roots of somebody who verifies what this guardian signed. */
+  auditor(file: string): void;
   remove(): void;
 }
 export interface StartOptions {
@@ -91,8 +93,16 @@ export function place(): Place {
     );
     return at(`${name}.json`);
   };
+  const auditor = (file: string): void => {
+    const text = (path: string): string => readFileSync(path, "utf8");
+    writeFileSync(
+      file,
+      `${text(at("roots.pem"))}\nrole: guardian\n${text(join(at("journal"), "guardian.pub"))}`,
+    );
+  };
   return {
     folder,
+    auditor,
     journal: at("journal"),
     approverKey: at("approver.key"),
     approverId: signerFromPem(pkcs8(approver)).keyId,
@@ -114,11 +124,7 @@ export function place(): Place {
       const exported = atoll("export", "--journal", at("journal"), "-o", pack);
       if (exported.code !== 0) return { ...exported, pack };
       const roots = at("auditor.pem");
-      const text = (path: string): string => readFileSync(path, "utf8");
-      writeFileSync(
-        roots,
-        `${text(at("roots.pem"))}\nrole: guardian\n${text(join(at("journal"), "guardian.pub"))}`,
-      );
+      auditor(roots);
       return { ...atoll("verify", pack, "--trust", roots), pack };
     },
     remove: () => rmSync(folder, { recursive: true, force: true }),
