@@ -100,7 +100,8 @@ function guardianEnvironment(name: string, spec: SidecarSpec, settings: ShapeSet
     field("ATOLL_POD_NAMESPACE", "metadata.namespace"),
     field("ATOLL_POD_UID", "metadata.uid"),
     field("ATOLL_SERVICE_ACCOUNT", "spec.serviceAccountName"),
-    value("ATOLL_CANARY", settings.canary),
+    // Where no NetworkPolicy stands, the guardian reaches the canary, and rightly.
+    value("ATOLL_CANARY", spec.island?.networkPolicy === false ? "none" : settings.canary),
     field("ATOLL_NODE_IPS", "status.hostIPs"),
   ];
 }

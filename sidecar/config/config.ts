@@ -1,7 +1,7 @@
 // The guardian's one configuration. Whatever starts a guardian fills this in; contradictions are refused by key.
 
 import { ContractError } from "../../kernel/contracts/contracts.ts";
-import type { Facts, JsonObject, JsonValue } from "../../kernel/contracts/contracts.ts";
+import type { Facts, Hash, JsonObject, JsonValue } from "../../kernel/contracts/contracts.ts";
 
 export interface Listen {
   readonly host: string;
@@ -18,8 +18,8 @@ export interface BundleInput {
 export interface PodLinks {
   /** Age of the last heartbeat of the control stream. */
   readonly heartbeatAgeMs: () => Facts["context"]["heartbeatAgeMs"];
-  /** Whether the gate proved lately that nothing leaves the pod; without a proof no call is allowed. */
-  readonly proved: () => boolean;
+  /** Why the island is not proved, and the node that tells it: then no call is allowed. */
+  readonly broken: () => { readonly node: Hash; readonly reason: string } | undefined;
   /** A call waits for a person: the challenge has to reach the operator. */
   readonly opened: (challenge: JsonObject) => void;
 }

@@ -24,6 +24,8 @@ export type GateOptions = {
   readonly timeoutMs?: number;
 };
 
+const RETRY_MS = 500;
+
 /** One round: everything at once. */
 export const proveOnce = async (
   round: number,
@@ -60,12 +62,13 @@ export const runGate = async (options: GateOptions, signal: AbortSignal): Promis
   const { everyMs = REPORT_EVERY_MS, timeoutMs = 1000 } = options;
   const echo = await openEcho();
   for (let round = 1; !signal.aborted; round++) {
-    const next = performance.now() + everyMs;
+    const began = performance.now();
     const report = await proveOnce(round, { targets: options.targets(), echo, timeoutMs });
     // Renamed into place, so that the startup probe never reads half a report.
     writeFileSync(`${options.state}.new`, `${JSON.stringify(report)}\n`);
     renameSync(`${options.state}.new`, options.state);
-    await sendReport(options.socket, report);
+    // A guardian that has just come back serves nobody before it is told, so it is told soon.
+    const next = began + ((await sendReport(options.socket, report)) ? everyMs : Math.min(everyMs, RETRY_MS));
     // Being told to stop ends the pause, and with it the loop.
     await pause(Math.max(0, next - performance.now()), undefined, { signal }).catch(() => undefined);
   }

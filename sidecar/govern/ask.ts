@@ -59,8 +59,6 @@ export interface GovernOptions {
   readonly active: () => Active;
   readonly pod: Facts["pod"] & { readonly uid: string };
   readonly heartbeatAgeMs: () => Facts["context"]["heartbeatAgeMs"];
-  /** Whether the pod's way out was proved closed lately. Until it is, no policy is said to be in force. */
-  readonly proved?: () => boolean;
   readonly frozen: () => Facts["freeze"];
   readonly guardianSession: SessionId;
   readonly restored: readonly RestoredSession[];

@@ -164,7 +164,7 @@ export class Governor {
    * Judges a call that will be made, and judged again, elsewhere: without budget and approval, recorded as an
    * ATTESTATION.
    */
-  async attest(ask: Omit<Ask, "dispatch">): Promise<Told> {
+  async attest(ask: Omit<Ask, "dispatch">, more: Partial<Facts> = {}): Promise<Told> {
     const call = this.callOf(ask);
     const scan = ask.scan ?? scanTexts(textsOf(ask.args));
     const { policy } = this.active;
@@ -173,6 +173,7 @@ export class Governor {
       ...gathered,
       budget: { ...gathered.budget, session: ZERO, daily: ZERO, estimate: ZERO },
       rate: { toolLastMinute: 0, sessionLastSecond: 0 },
+      ...more,
     };
     if (this.#throttle.floods(facts.session.id, this.#now())) return this.#flooded();
     const verdict = decide(call, policy, facts);
@@ -232,7 +233,11 @@ export class Governor {
 
   /** The start-up test: an undeclared tool, judged by the live policy and recorded in the guardian's own session. */
   async selfTest(caller: Caller & { readonly state: "verified" }): Promise<Told> {
-    return await this.attest({ target: "tool:atoll/undeclared", source: "rest", args: {}, caller });
+    // As if nothing were frozen: what is asked is whether the policy denies.
+    return await this.attest(
+      { target: "tool:atoll/undeclared", source: "rest", args: {}, caller },
+      { freeze: { state: "clear" } },
+    );
   }
 
   /** Whether the principal's profile lists a target at all. */
@@ -332,7 +337,7 @@ export class Governor {
       context: {
         podUid: this.#o.pod.uid,
         guardianPodUid: this.#o.pod.uid,
-        policyHash: this.#o.proved?.() === false ? "" : policy.hash,
+        policyHash: policy.hash,
         heartbeatAgeMs: this.#o.heartbeatAgeMs(),
         policyExpiresAt: expiresAt,
         tls: ask.tls ?? (url === undefined || url.protocol === "https:"),

@@ -181,8 +181,11 @@ export async function startGuardian(
       namespaceLabels: config.namespaceLabels,
     },
     heartbeatAgeMs: config.pod?.heartbeatAgeMs ?? (() => "unbound"),
-    proved: config.pod?.proved ?? (() => true),
-    frozen: () => freezer.state,
+    // A pod whose island is open, or of which nobody knows, stands still like a frozen one; it goes on when it is proved again.
+    frozen: () => {
+      const broken = freezer.state.state === "frozen" ? undefined : config.pod?.broken();
+      return broken === undefined ? freezer.state : { state: "frozen", ...broken };
+    },
     guardianSession: journal.ownSession,
     restored: before.sessions,
     spending: budget,

@@ -3,14 +3,7 @@
 
 import { dirname, join } from "node:path";
 import { createKeeper, keptBundles } from "./kept.ts";
-import {
-  ContractError,
-  LIMITS,
-  isId,
-  isObject,
-  parseJson,
-  timestampOf,
-} from "../../kernel/contracts/contracts.ts";
+import { ContractError, LIMITS, isId, isObject, parseJson } from "../../kernel/contracts/contracts.ts";
 import type { JsonObject, JsonValue } from "../../kernel/contracts/contracts.ts";
 import { parseTrustRoots } from "../../kernel/trust/trust.ts";
 import { startAdmin } from "../admin/admin.ts";
@@ -19,8 +12,6 @@ import type { GuardianConfig } from "../config/config.ts";
 import { activate, startGuardian } from "../guard/guard.ts";
 import type { Running } from "../guard/guard.ts";
 import { startHealth } from "../health/health.ts";
-import { canaryList, watchIsland } from "../proof/proof.ts";
-import type { ProbeNote } from "../proof/proof.ts";
 import { openStream } from "../stream/stream.ts";
 import {
   namespaceLabels,
@@ -30,6 +21,7 @@ import {
   readPolicyFile,
 } from "./environment.ts";
 import type { PodSettings } from "./environment.ts";
+import { openStanding } from "./standing.ts";
 
 const log = (line: string): void => {
   process.stdout.write(`${line}\n`);
@@ -94,43 +86,17 @@ async function serve(settings: PodSettings): Promise<void> {
   for (const name of ["SIGTERM", "SIGINT"] as const) process.once(name, () => stopping.resolve());
   let running: Running | undefined;
   let link: ReturnType<typeof openStream> | undefined;
-  const attest = (probes: readonly ProbeNote[]): void => {
-    const guardian = running;
-    if (guardian === undefined || probes.length === 0) return;
-    const issued_at = timestampOf(Date.now());
-    guardian.journal.append(
-      probes.map((body) => ({
-        kind: "ATTESTATION",
-        session_id: guardian.journal.ownSession,
-        parents: [],
-        issued_at,
-        body: { ...body },
-      })),
-      [],
-    );
-  };
-  const island = await watchIsland({
-    lock: settings.lock,
-    socket: settings.gateSocket,
-    canaries: canaryList(settings.canary),
-    network: true,
-    maxAgeMs: settings.proofMaxAgeSeconds * 1000,
-    onChange: (state, probes) => {
-      say("island", { ok: state.ok, why: state.why });
-      attest(probes);
-      link?.touch();
-    },
-  });
+  const standing = await openStanding(settings, say);
   const health = await startHealth({
     listen: { host: "0.0.0.0", port: HEALTH_PORT },
     started: () => running !== undefined,
     ready: () => {
       if (running === undefined) return { ok: false, why: "starting" };
       const own = running.ready();
-      return own.ok ? island.state() : own;
+      return own.ok ? standing.state() : own;
     },
     metrics: async () => {
-      running?.telemetry.gauge("lockOk", island.state().ok ? 1 : 0);
+      running?.telemetry.gauge("lockOk", standing.state().ok ? 1 : 0);
       const age = link?.heartbeatAgeMs();
       if (typeof age === "number") running?.telemetry.gauge("policyAge", age / 1000);
       return (await running?.telemetry.text()) ?? "";
@@ -157,7 +123,7 @@ async function serve(settings: PodSettings): Promise<void> {
       dnsOverTcp: true,
       pod: {
         heartbeatAgeMs: () => link?.heartbeatAgeMs() ?? "never",
-        proved: () => island.state().ok,
+        broken: () => standing.broken(),
         opened: (challenge) => {
           void link
             ?.challenge(challenge)
@@ -227,12 +193,13 @@ async function serve(settings: PodSettings): Promise<void> {
     report: () => ({
       policy_hash: guardian.active.policy.hash,
       ceiling_hash: guardian.active.policy.ceilingHash,
-      lock_proved: island.state().lockProved,
+      ...standing.report(),
       decisions: guardian.telemetry.totals(),
       frozen: guardian.freezer.state.state === "frozen" ? guardian.freezer.state.node : "",
     }),
     log,
   });
+  standing.attach(guardian, () => link?.touch());
   say("serving", {
     policy: guardian.active.version,
     key: guardian.keyId,
@@ -243,7 +210,7 @@ async function serve(settings: PodSettings): Promise<void> {
   link.close();
   await admin.close();
   await guardian.drain(DRAIN_MS);
-  await island.close();
+  await standing.close();
   await health.close();
   say("stopped");
 }

@@ -11,6 +11,7 @@ import type { StandIn } from "../../cli/demo/standins.ts";
 import type { JsonObject } from "../../kernel/contracts/contracts.ts";
 import { hashJson, signerFromPem } from "../../kernel/crypto/crypto.ts";
 import { bundleManifest, parseBundle, signBundle } from "../../kernel/policy/bundle.ts";
+import type { PodLinks } from "../../sidecar/config/config.ts";
 import { startGuardian } from "../../sidecar/guard/guard.ts";
 import type { Network, Running } from "../../sidecar/guard/guard.ts";
 
@@ -38,6 +39,7 @@ export interface SceneOptions {
   readonly network?: Network;
   /** Folder with WASM modules. */
   readonly modules?: string;
+  readonly pod?: PodLinks;
 }
 
 export async function scene(options: SceneOptions = {}): Promise<Scene> {
@@ -95,6 +97,7 @@ export async function scene(options: SceneOptions = {}): Promise<Scene> {
         namespaceLabels: {},
         modelTimeoutMs: options.modelTimeoutMs ?? 5_000,
         dnsOverTcp: false,
+        ...(options.pod === undefined ? {} : { pod: options.pod }),
       },
       (line) => lines.push(line),
       options.network,
