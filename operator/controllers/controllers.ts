@@ -9,18 +9,17 @@ import type { TrustRoots } from "../../kernel/trust/trust.ts";
 import { bundleStatus, judgeBundles } from "../bundle/bundle.ts";
 import { fetchContent } from "../bundle/fetch.ts";
 import type { Fetched, Judgement } from "../bundle/bundle.ts";
-import { API_VERSION, SHAPE_NAMESPACE, SYSTEM_NAMESPACE, isMap } from "../kinds/kinds.ts";
-import type { GuardianSidecar, IndexEntry, IndexSpec, JsonMap, PolicyBundle, Shape } from "../kinds/kinds.ts";
+import { API_VERSION, SYSTEM_NAMESPACE, isMap } from "../kinds/kinds.ts";
+import type { GuardianSidecar, JsonMap, PolicyBundle, Shape } from "../kinds/kinds.ts";
 import { islandConditions } from "../island/island.ts";
 import type { CanaryWatch, ProofCount } from "../island/island.ts";
+import { watchProtection } from "../protection/protection.ts";
 import { applyObject, makeQueue, notFound, recordEvents, reflect } from "../runtime/runtime.ts";
 import type { Client, Reflector } from "../runtime/runtime.ts";
-import { TRUST_CONFIG_MAP, buildShapes, canonicalShape, shapePod } from "../shape/shape.ts";
+import { TRUST_CONFIG_MAP } from "../shape/shape.ts";
 import type { ShapeSettings } from "../shape/shape.ts";
 import {
   bundleText,
-  indexEntry,
-  indexObject,
   isGoverned,
   pickBundle,
   policyObject,
@@ -31,13 +30,12 @@ import {
 } from "../sidecar/sidecar.ts";
 import type { Picked, PodState } from "../sidecar/sidecar.ts";
 import { makeNetworks } from "./networks.ts";
+import { keepShapes, projectIndex } from "./shapes.ts";
 import { podState, projectKind, projectNamespace } from "./projection.ts";
-import { missingProtection } from "./protection.ts";
 
 export const MANAGER = "atoll-operator";
 const KINDS = "/apis/atoll.dev/v1alpha1";
 const HIGH_WATER = "atoll-high-water";
-const PROTECTION_MS = 2000;
 const AGAIN_MS = 5000;
 
 export interface ControllersOptions {
@@ -59,6 +57,8 @@ export interface ControllersOptions {
   readonly canaryWatch?: () => CanaryWatch | undefined;
   /** Called after pods or sidecars have changed. */
   readonly onLook?: () => void;
+  /** How long the installer's objects may differ from his words before they are put back. */
+  readonly protectionGraceMs?: number;
 }
 export interface Controllers {
   readonly registry: Registry;
@@ -111,7 +111,7 @@ export function makeControllers(options: ControllersOptions): Controllers {
   const events = recordEvents(client, options.instance);
 
   let started = false;
-  const wanted = new Set<string>(["trust", "bundles", "index"]);
+  const wanted = new Set<string>(["protection", "trust", "bundles", "index"]);
   const add = (key: string): void => {
     if (started) queue.add(key);
     else wanted.add(key);
@@ -166,6 +166,8 @@ export function makeControllers(options: ControllersOptions): Controllers {
     `/api/v1/namespaces/${SYSTEM_NAMESPACE}/configmaps`,
     (o) => (isMap(o["data"]) && typeof o["data"]["roots.pem"] === "string" ? o["data"]["roots.pem"] : ""),
     () => {
+      // The list of admitted images lies there too.
+      shapes.doubt();
       add("trust");
       add("bundles");
       allSidecars();
@@ -210,8 +212,6 @@ export function makeControllers(options: ControllersOptions): Controllers {
   const fetchedCache = new Map<string, Fetched>();
   const highWater: Record<string, HighWater> = {};
   let highWaterLoaded = false;
-  const entries = new Map<string, IndexEntry>();
-  const shapeCache = new Map<string, Shape>();
 
   async function loadHighWater(): Promise<void> {
     if (highWaterLoaded) return;
@@ -352,86 +352,38 @@ export function makeControllers(options: ControllersOptions): Controllers {
       MANAGER,
     );
 
-  async function shapesOf(sidecar: GuardianSidecar): Promise<readonly Shape[] | { problem: string }> {
-    const shapes: Shape[] = [];
-    for (const raw of buildShapes(sidecar.metadata.name, sidecar.spec, settings())) {
-      const key = sha256(JSON.stringify(raw));
-      let shape = shapeCache.get(key);
-      if (shape === undefined)
-        try {
-          const answer = await client.json(
-            `/api/v1/namespaces/${SHAPE_NAMESPACE}/pods?dryRun=All&fieldValidation=Strict`,
-            {
-              method: "POST",
-              body: shapePod(sidecar.metadata.name, raw),
-            },
-          );
-          shape = canonicalShape(raw, answer);
-          shapeCache.set(key, shape);
-        } catch (error) {
-          return {
-            problem: `size class ${raw.class}: ${error instanceof Error ? error.message : String(error)}`,
-          };
-        }
-      shapes.push(shape);
-    }
-    return shapes;
-  }
-  const index = (): IndexSpec => ({
-    sidecars: [...entries.values()].toSorted((a, b) => (a.name < b.name ? -1 : 1)),
+  const indices = follow("ShapeIndex", `${KINDS}/shapeindexes`, projectIndex, (key) => {
+    const stored = indices.items.get("cluster");
+    // Somebody else's edit of the index is undone at once.
+    if (key !== "cluster" || same(stored, JSON.parse(JSON.stringify(shapes.index())))) return;
+    shapes.doubt();
+    add("index");
   });
-  let written = "";
-  async function writeIndex(): Promise<void> {
-    for (const name of entries.keys()) if (!sidecars.items.has(name)) entries.delete(name);
-    // Before every sidecar has had its turn, an index would lack some, and their pods would be refused.
-    for (const [name, sidecar] of sidecars.items)
-      if (!entries.has(name)) {
-        const shapes = await shapesOf(sidecar);
-        if (!("problem" in shapes)) entries.set(name, indexEntry(sidecar, shapes));
-      }
-    const object = indexObject(index());
-    const text = JSON.stringify(object);
-    if (text === written) return;
-    await applyObject(client, `${KINDS}/shapeindexes/cluster`, object, MANAGER);
-    written = text;
-  }
-  // Somebody else's edit of the index is undone at once.
-  const indices = follow(
-    "ShapeIndex",
-    `${KINDS}/shapeindexes`,
-    (o) => JSON.stringify(o["spec"]),
-    (key) => {
-      if (key !== "cluster" || written === "") return;
-      const stored = indices.items.get("cluster");
-      if (stored === undefined || !same(JSON.parse(stored), index())) {
-        written = "";
-        add("index");
-      }
-    },
-  );
+  const shapes = keepShapes({
+    client,
+    manager: MANAGER,
+    settings,
+    sidecars: sidecars.items,
+    stored: () => indices.items.get("cluster"),
+  });
 
   async function reconcileSidecar(name: string): Promise<void> {
     loadRoots();
     options.onLook?.();
     const sidecar = sidecars.items.get(name);
     if (sidecar === undefined) {
-      entries.delete(name);
       unguarded.remove({ sidecar: name });
       for (const leg of ["lock", "network"]) broken.remove({ sidecar: name, leg });
-      await writeIndex();
+      await shapes.drop(name);
       return;
     }
     const { spec } = sidecar;
     const problems: string[] = [];
     if (roots === undefined) problems.push("the installer's trust roots cannot be read");
-    const shapes =
+    const taken =
       roots === undefined
         ? { problem: "the installer's trust roots cannot be read" }
-        : await shapesOf(sidecar);
-    if (!("problem" in shapes)) {
-      entries.set(name, indexEntry(sidecar, shapes));
-      await writeIndex();
-    }
+        : await shapes.take(sidecar);
     const bundle = pickBundle(spec.policyBundleRef, "P1", spec.conformanceLevel, judgements);
     const ceiling =
       spec.ceilingRef === undefined ? undefined : pickBundle(spec.ceilingRef, "P0", "L1", judgements);
@@ -450,30 +402,35 @@ export function makeControllers(options: ControllersOptions): Controllers {
       options.onPolicy?.(name, bundle.judgement, ceiling?.judgement);
     }
     const walled = await networks.apply(sidecar, here, problems);
-    await report(sidecar, bundle, ceiling, shapes, here.length, problems, walled);
+    await report(sidecar, bundle, ceiling, taken, here.length, problems, walled);
   }
 
   async function report(
     sidecar: GuardianSidecar,
     bundle: Picked,
     ceiling: Picked | undefined,
-    shapes: readonly Shape[] | { problem: string },
+    taken: readonly Shape[] | { readonly problem: string },
     count: number,
     problems: readonly string[],
     walled: boolean,
   ): Promise<void> {
     const { name } = sidecar.metadata;
-    const current = new Set("problem" in shapes ? [] : shapes.map((s) => s.hash));
+    const current = new Set("problem" in taken ? [] : taken.map((s) => s.hash));
     const accepted = new Set([
       ...current,
       ...(sidecar.status?.earlierShapes ?? []),
       ...(sidecar.status?.shapes ?? []).map((s) => s.hash),
     ]);
-    const census = takeCensus(name, index(), accepted, current, namespaces.items, podList.items.values());
+    const census = takeCensus(
+      name,
+      shapes.index(),
+      accepted,
+      current,
+      namespaces.items,
+      podList.items.values(),
+    );
     unguarded.set({ sidecar: name }, census.unguarded);
-    if (now() - protection.at > PROTECTION_MS)
-      protection = { at: now(), missing: await missingProtection(client) };
-    const { missing } = protection;
+    const missing = protection.missing();
     const proofs = options.proofs?.(name);
     const watch = options.canaryWatch?.();
     for (const leg of ["lock", "network"] as const)
@@ -482,7 +439,7 @@ export function makeControllers(options: ControllersOptions): Controllers {
       sidecar,
       bundle,
       ceiling,
-      shapes,
+      shapes: taken,
       census,
       namespaces: count,
       running: options.running?.(name) ?? [],
@@ -490,7 +447,10 @@ export function makeControllers(options: ControllersOptions): Controllers {
       protection:
         missing.length === 0
           ? { ok: true, message: "all policies, bindings and webhooks are in place" }
-          : { ok: false, message: `missing or changed: ${missing.join(", ")}; run the installer again` },
+          : {
+              ok: false,
+              message: `missing or changed: ${missing.join(", ")}; what is changed is put back after it is deleted, the rest needs the installer`,
+            },
       ...islandConditions({
         sidecar,
         proofs,
@@ -502,13 +462,35 @@ export function makeControllers(options: ControllersOptions): Controllers {
       now: now(),
     });
     tell(sidecar, "GuardianSidecar", sidecar.status?.conditions, status.conditions ?? []);
-    // Nothing tells us when a policy or a webhook goes away, so it is looked for.
+    // What guardians reported grows old without any object changing.
     queue.addAfter(`sidecar/${name}`, AGAIN_MS);
     if (!same(sidecar.status, status))
       await applyStatus("GuardianSidecar", "guardiansidecars", name, status as unknown as JsonMap);
   }
 
-  let protection: { at: number; missing: readonly string[] } = { at: -Infinity, missing: [] };
+  const repairs = new Counter({
+    name: "atoll_protection_repairs_total",
+    help: "Policies and bindings of the installer that were put back",
+    labelNames: ["name"],
+    registers: [registry],
+  });
+  const protection = watchProtection({
+    client,
+    log,
+    now,
+    graceMs: options.protectionGraceMs,
+    onChange: () => add("protection"),
+    again: (ms) => queue.addAfter("protection", ms),
+    onRepair: (kind, name) => {
+      repairs.inc({ name });
+      events.emit(
+        { apiVersion: "admissionregistration.k8s.io/v1", kind, metadata: { name } },
+        "Warning",
+        "ProtectionRepaired",
+        `${name} was deleted or changed and is put back as the installer left it`,
+      );
+    },
+  });
   const applied = new Map<string, string>();
   async function applyIfChanged(object: JsonMap, plural: string, problems: string[]): Promise<void> {
     const meta = object["metadata"] as { name: string; namespace: string };
@@ -568,8 +550,11 @@ export function makeControllers(options: ControllersOptions): Controllers {
       const [controller = "", name = ""] = key.split("/");
       if (controller === "bundles") await reconcileBundles();
       else if (controller === "trust") await copyTrust();
-      else if (controller === "index") await writeIndex();
-      else if (controller === "sidecar") await reconcileSidecar(name);
+      else if (controller === "index") await shapes.write();
+      else if (controller === "protection") {
+        await protection.work();
+        allSidecars();
+      } else if (controller === "sidecar") await reconcileSidecar(name);
       else if (controller === "pods") {
         options.onLook?.();
         await networks.sweep();
@@ -582,7 +567,7 @@ export function makeControllers(options: ControllersOptions): Controllers {
   const reflectors = [bundles, sidecars, namespaces, trust, podList, indices, copies, networks.reflector];
   return {
     registry,
-    synced: Promise.all(reflectors.map((r) => r.synced)).then(() => undefined),
+    synced: Promise.all([protection.synced, ...reflectors.map((r) => r.synced)]).then(() => undefined),
     pods: podList.items,
     sidecars: sidecars.items,
     start() {
@@ -597,6 +582,7 @@ export function makeControllers(options: ControllersOptions): Controllers {
     touch: (sidecar) => add(`sidecar/${sidecar}`),
     stop() {
       queue.stop();
+      protection.stop();
       for (const r of reflectors) r.stop();
     },
   };

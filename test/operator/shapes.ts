@@ -77,17 +77,31 @@ export async function governedPod(
 ): Promise<Json> {
   const { body, message } = await api.call("POST", "/api/v1/namespaces/atoll-shape/pods?dryRun=All", pod);
   if (message !== "") throw new Error(message);
-  const defaulted = { ...(body as JsonMap), metadata: pod["metadata"] as JsonMap };
+  const { status: _, ...rest } = body as JsonMap;
+  const defaulted: JsonMap = { ...rest, metadata: pod["metadata"] as JsonMap };
   const injected = inject(defaulted, { name: "team-a", labels }, { sidecars: entries });
   if (injected.outcome !== "inject") throw new Error(injected.message);
   return applyPatch(defaulted, injected.patch) as Json;
 }
 
-export const policies = (): Json[] => yamlFolder("charts/atoll/templates/admission");
+export const policies = (): Json[] => yamlFolder("charts/atoll/admission");
 
 /** Applies the policies and waits until the API server enforces them. */
 export async function enforce(api: Api): Promise<void> {
   for (const object of policies()) await apply(api, object);
+  await apply(api, {
+    apiVersion: "v1",
+    kind: "ConfigMap",
+    metadata: { name: "atoll-protection", namespace: "atoll-system" },
+    data: {
+      "all.yaml":
+        JSON.stringify(policies()[0]) +
+        policies()
+          .slice(1)
+          .map((o) => `\n---\n${JSON.stringify(o)}`)
+          .join(""),
+    },
+  });
   await until("the policies are enforced", async () => {
     const reply = await api.call("POST", "/api/v1/namespaces/atoll-shape/pods", {
       apiVersion: "v1",

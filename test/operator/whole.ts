@@ -95,6 +95,8 @@ export interface Whole {
   readonly control: Control;
   readonly controlCa: string;
   readonly webhook: Webhook;
+  /** What the programs logged. */
+  readonly lines: readonly string[];
   condition(path: string, type: string): Promise<Json>;
   stop(): Promise<void>;
 }
@@ -158,6 +160,7 @@ export async function startWhole({ validate = true, ...more }: WholeOptions = {}
     controlUrl: "https://atoll-control.atoll-system.svc.cluster.local:8443",
     canary: "none",
     controlCa: () => certificates.bundle,
+    protectionGraceMs: 0,
     log,
     ...more,
     running: (sidecar) => desk.running(sidecar),
@@ -195,6 +198,7 @@ export async function startWhole({ validate = true, ...more }: WholeOptions = {}
     control,
     controlCa: certificates.bundle,
     webhook,
+    lines,
     async condition(path, type) {
       const { body } = await api.call("GET", `/apis/atoll.dev/v1alpha1/${path}`);
       const status = (body["status"] ?? {}) as { conditions?: Json[] };
