@@ -39,6 +39,10 @@ beforeAll(async () => {
     spec: { ...sidecarSpec(), ceilingRef: { bundleId: "house-rules" } },
   });
   await until("version 2 is with the guardians", async () => (await distributed()) === 2);
+  await until("and committed", async () => {
+    const { body } = await api.call("GET", "/apis/atoll.dev/v1alpha1/policybundles/repo-agents-v2");
+    return (body["status"] as { highWater?: { version: number } }).highWater?.version === 2;
+  });
 });
 afterAll(() => whole.stop());
 
