@@ -10,6 +10,7 @@ import { artifactStore, createSandbox, directory, ociLayout } from "../../kernel
 import type { ComputeRequest, Sandbox } from "../../kernel/runtime/sandbox/sandbox.ts";
 import { buildExecutor } from "./built.ts";
 import { bytesOf, hostileModules } from "./hostile.ts";
+import { killedUnderLoad } from "./killed.ts";
 import { guest, print } from "./wat.ts";
 
 const built = buildExecutor();
@@ -85,7 +86,7 @@ describe("the executor", () => {
     );
     const lifted = createSandbox({
       entry: built.entry,
-      compileMs: 400,
+      compileMs: 1_500,
       moduleLimits: { locals: 1e6, flow: 1e15, flowSum: 1e15, bodyBytes: 1e9 },
     });
     try {
@@ -99,7 +100,7 @@ describe("the executor", () => {
         expect(result).toMatchObject({ ok: false, code: "ERR_COMPUTE_TIME_EXHAUSTED", gas: 0 });
       });
       // Wide, since other work shares the machine; bench/sandbox.ts holds the real bounds.
-      expect(took).toBeLessThan(5_000);
+      expect(took).toBeLessThan(10_000);
       expect(lifted.pid).not.toBe(first);
       expect(lag).toBeLessThan(400);
       expect((await lifted.run(call(ECHO))).ok).toBe(true);
@@ -108,25 +109,15 @@ describe("the executor", () => {
     }
   });
 
-  test("killed under load answers every call once: the outcome, or a fault of the host", async () => {
-    const shot = createSandbox({ entry: built.entry, workers: 2 });
-    try {
-      const calls = Array.from({ length: 200 }, () => shot.run(call(ECHO, { stdin: new Uint8Array(1000) })));
-      const kills = [0, 30, 90].map(async (ms) => {
-        await new Promise((resolve) => setTimeout(resolve, ms));
-        if (shot.pid > 0) process.kill(shot.pid, "SIGKILL");
-      });
-      const results = await Promise.all(calls);
-      await Promise.all(kills);
-      const codes = new Set(results.map((result) => (result.ok ? "" : result.code)));
-      expect([...codes].filter((code) => code !== "" && code !== "ERR_COMPUTE_HOST_FAULT")).toEqual([]);
-      const faults = results.filter((result) => !result.ok).length;
-      // Not more than were under way when it died: those that waited went to the next one.
-      expect(faults).toBeLessThanOrEqual(6);
-      expect((await shot.run(call(ECHO))).ok).toBe(true);
-    } finally {
-      await shot.close();
-    }
+  test("killed under load answers every call once, and no call reaches two executors", async () => {
+    const found = await killedUnderLoad({ entry: built.entry, module: ECHO, calls: 300, kills: 4, seed: 1 });
+    expect(found.others).toEqual([]);
+    expect(found.finished + found.faults).toBe(300);
+    expect(found.executors).toBeGreaterThan(2);
+    // Not more than were under way when one died: those that waited went to the next.
+    expect(found.faults).toBeLessThanOrEqual(found.kills * 2);
+    expect(found.twice).toBe(0);
+    expect(found.sent).toBeGreaterThan(250);
   });
 
   test("gives every hostile module its answer, and the guardian does not grow", async () => {
@@ -177,7 +168,7 @@ describe("the executor", () => {
     }
   });
 
-  test("does not grow over a thousand guests of 64 MiB", async () => {
+  test("does not grow over many guests of 64 MiB", async () => {
     const big = guest({
       pages: 1024,
       body: "(memory.fill (i32.const 0) (i32.const 1) (i32.const 67108864))",
@@ -190,8 +181,9 @@ describe("the executor", () => {
     };
     try {
       await times(50);
+      // bench/sandbox-load.ts goes on to a thousand.
       const early = resident();
-      await times(Number(process.env["ATOLL_BIG_GUESTS"] ?? 250) - 50);
+      await times(70);
       expect(resident()).toBeLessThanOrEqual(early * 1.5);
     } finally {
       await own.close();
