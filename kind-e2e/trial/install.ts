@@ -130,9 +130,8 @@ export async function signPolicy(
 
 const digestOf = (image: string): string => image.slice(image.indexOf("@") + 1);
 
-/** Installs or upgrades the chart, the first time as the administrator and then as the installer. */
-export async function installChart(kube: Kube, loaded: Loaded, keys: Keys, chart = CHART): Promise<void> {
-  await ensurePrograms(["helm"], () => undefined);
+/** The values file of a trial. */
+export function valuesOf(loaded: Loaded, keys: Keys): string {
   const values = join(keys.folder, "values.json");
   writeFileSync(
     values,
@@ -142,6 +141,12 @@ export async function installChart(kube: Kube, loaded: Loaded, keys: Keys, chart
       trust: { roots: readFileSync(keys.roots, "utf8") },
     }),
   );
+  return values;
+}
+
+/** Installs or upgrades the chart, the first time as the administrator and then as the installer. */
+export async function installChart(kube: Kube, loaded: Loaded, keys: Keys, chart = CHART): Promise<void> {
+  await ensurePrograms(["helm"], () => undefined);
   const there = (await kube.tryKubectl("get", "namespace", "atoll-shape")).code === 0;
   await kube.helm(
     "upgrade",
@@ -152,7 +157,7 @@ export async function installChart(kube: Kube, loaded: Loaded, keys: Keys, chart
     "atoll-system",
     "--create-namespace",
     "--values",
-    values,
+    valuesOf(loaded, keys),
     "--wait=legacy",
     "--timeout",
     "180s",
