@@ -60,7 +60,7 @@ const tries: readonly (readonly [
   [
     "a service account's token",
     (s) => (s["volumes"] = [{ name: "t", projected: { sources: [{ serviceAccountToken: { path: "t" } }] } }]),
-    /token/iu,
+    /identity|token/iu,
   ],
   [
     "its own first init container",
@@ -119,7 +119,7 @@ export const escaping: Part = {
         for (const name of ["atoll-lock", "atoll-guardian", "atoll-gate"])
           refused(
             await kube.tryKubectl("exec", ...at, "--container", name, "--", "/usr/bin/node", "-v"),
-            name,
+            "cannot be entered",
           );
         refused(
           await kube.tryKubectl(

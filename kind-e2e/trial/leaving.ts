@@ -16,7 +16,7 @@ const helmAs = (scene: Scene, user: string | undefined, ...args: readonly string
     ...(user === undefined ? [] : ["--kube-as-user", user]),
   ]);
 
-/** Everything in the cluster that bears our name. */
+/** Everything in the cluster that bears our name; `atoll-cluster:` is what the provider of the cluster brought. */
 async function traces(scene: Scene): Promise<string[]> {
   const kinds = [
     "mutatingwebhookconfigurations",
@@ -29,7 +29,9 @@ async function traces(scene: Scene): Promise<string[]> {
     "namespaces",
   ];
   const lists = await Promise.all(kinds.map((kind) => scene.kube.kubectl("get", kind, "--output", "name")));
-  return lists.flatMap((text) => text.split("\n")).filter((name) => /atoll/u.test(name));
+  return lists
+    .flatMap((text) => text.split("\n"))
+    .filter((name) => /atoll/u.test(name) && !name.includes("atoll-cluster:"));
 }
 
 export const leaving: Part = {
