@@ -7,6 +7,7 @@ import { DEFAULTS } from "../sidecar/config/config.ts";
 import type { GuardianConfig, Listen } from "../sidecar/config/config.ts";
 import { startAdmin } from "../sidecar/admin/admin.ts";
 import { startGuardian } from "../sidecar/guard/guard.ts";
+import { httpsLink } from "../sidecar/ship/ship.ts";
 import { readBundleFile } from "./bundle/file.ts";
 import { UsageError } from "./io.ts";
 import type { Io } from "./io.ts";
@@ -18,6 +19,10 @@ const USAGE = `usage: atoll guard --policy bundle.yaml --trust roots.pem [-- COM
   --modules DIR         WASM modules, found by their hash
   --principal ID        serviceAccount:<namespace>/<name> (${DEFAULTS.principal})
   --port N              API on N, forward proxy on N + 1, health on N + 10 (15080); 0 = any free ports
+  --ledger URL          ships the journal to a ledger (\`atoll ledger serve\`)
+  --ledger-token FILE   this guardian's token there
+  --ledger-ca FILE      the authority of the ledger's certificate
+  --durability D        local (the default): a call waits for this disk; ledger: for the ledger too
   --quiet               no log line for each decision
 Without COMMAND it serves until it is told to stop. Exit code: COMMAND's.`;
 
@@ -36,6 +41,10 @@ export async function guard(argv: readonly string[], io: Io): Promise<number> {
       modules: { type: "string" },
       principal: { type: "string" },
       port: { type: "string" },
+      ledger: { type: "string" },
+      "ledger-token": { type: "string" },
+      "ledger-ca": { type: "string" },
+      durability: { type: "string", default: "local" },
       quiet: { type: "boolean" },
       help: { type: "boolean", short: "h" },
     },
@@ -58,6 +67,11 @@ export async function guard(argv: readonly string[], io: Io): Promise<number> {
           { host: "::1", port: p },
         ];
   };
+  const { durability } = values;
+  if (durability !== "local" && durability !== "ledger")
+    throw new UsageError("--durability is local or ledger", USAGE);
+  if (values.ledger === undefined ? durability === "ledger" : values["ledger-token"] === undefined)
+    throw new UsageError("--ledger and --ledger-token go together, and with --durability ledger", USAGE);
   const bundle = readBundleFile(values.policy);
   const ceiling = values.ceiling === undefined ? undefined : readBundleFile(values.ceiling);
   const config: GuardianConfig = {
@@ -75,6 +89,18 @@ export async function guard(argv: readonly string[], io: Io): Promise<number> {
     namespaceLabels: {},
     modelTimeoutMs: DEFAULTS.modelTimeoutMs,
     dnsOverTcp: false,
+    ...(values.ledger === undefined
+      ? {}
+      : {
+          ledger: {
+            link: httpsLink({
+              url: values.ledger,
+              tokenFile: values["ledger-token"] ?? "",
+              caFile: values["ledger-ca"] ?? "",
+            }),
+            durability,
+          },
+        }),
   };
   const running = await startGuardian(config, (line) => {
     if (values.quiet !== true) io.stderr.write(`${line}\n`);

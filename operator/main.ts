@@ -13,6 +13,8 @@ import { makeControllers } from "./controllers/controllers.ts";
 import { SYSTEM_NAMESPACE, isMap } from "./kinds/kinds.ts";
 import { CANARY_PORT, canaryText, serveCanary, watchCanary } from "./island/island.ts";
 import type { CanaryWatch } from "./island/island.ts";
+import { hostLedger } from "./ledger/ledger.ts";
+import type { HostedLedger } from "./ledger/ledger.ts";
 import { elect, loadClient } from "./runtime/runtime.ts";
 import type { Client } from "./runtime/runtime.ts";
 
@@ -86,6 +88,7 @@ async function run(config: Config, stop: AbortSignal): Promise<void> {
     health.listen(config.healthPort, resolve);
   });
   let control: Control | undefined;
+  let ledger: HostedLedger | undefined;
   const renew = async (): Promise<{ key: string; cert: string }> => {
     const { leaf, bundle, changed } = await certificates.refresh();
     const tls = { key: leaf.key, cert: leaf.certificate };
@@ -119,11 +122,20 @@ async function run(config: Config, stop: AbortSignal): Promise<void> {
   await Promise.race([lease.held, stopped]);
   if (!stop.aborted) {
     log({ event: "leading", identity: config.identity });
+    const keys = storedKeys(client, SYSTEM_NAMESPACE);
+    if (config.ledger !== "")
+      ledger = await hostLedger({
+        place: config.ledger,
+        keyFile: config.ledgerKey,
+        keyOf: (pod) => keys.keyOf(pod),
+        log: (message) => log({ event: "ledger", message }),
+      });
     control = await startControl({
       port: config.port,
       tls,
       tokens: tokenReviews(client, Date.now),
-      keys: storedKeys(client, SYSTEM_NAMESPACE),
+      keys,
+      ...(ledger === undefined ? {} : { ledger: ledger.answer }),
       registry: controllers.registry,
       podOf: (identity) => desk.podOf(identity),
       snapshot: (pod) => desk.snapshot(pod),
@@ -149,6 +161,7 @@ async function run(config: Config, stop: AbortSignal): Promise<void> {
   desk.stop();
   await bird?.stop();
   await control?.stop();
+  await ledger?.stop();
   await lease.release();
   health.close();
   client.close();

@@ -13,6 +13,10 @@ export interface Config {
   readonly port: number;
   readonly healthPort: number;
   readonly identity: string;
+  /** Where guardians' records are kept: a folder, or `postgres://…`; "" = nowhere. */
+  readonly ledger: string;
+  /** File of the ledger's own key; "" = one in the ledger's folder, made when there is none. */
+  readonly ledgerKey: string;
   /** Addresses for which the serving certificates are also good, for API servers that reach us without a Service. */
   readonly addresses: readonly string[];
 }
@@ -32,6 +36,8 @@ export function readConfig(env: Readonly<Record<string, string | undefined>>): C
     canaryPort: port("ATOLL_CANARY_LISTEN", 0),
     port: port("ATOLL_PORT", 8443),
     healthPort: port("ATOLL_HEALTH_PORT", 8080),
+    ledger: env["ATOLL_LEDGER_URL"] ?? "",
+    ledgerKey: env["ATOLL_LEDGER_KEY"] ?? "",
     identity: env["POD_NAME"] ?? hostname(),
     addresses: (env["ATOLL_EXTRA_ADDRESSES"] ?? "").split(",").filter((a) => a !== ""),
   };

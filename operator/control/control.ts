@@ -46,6 +46,8 @@ export interface ControlOptions {
   readonly snapshot: (pod: StreamPod) => readonly StreamEvent[];
   readonly bundleByHash: (hash: string) => string | undefined;
   readonly onReport: (report: GuardianReport) => void;
+  /** Answers what a pod's guardian asks of the ledger. */
+  readonly ledger?: (podUid: string, request: IncomingMessage, response: ServerResponse) => Promise<void>;
   /** A guardian's challenge; the answer goes back to it. */
   readonly onChallenge: (identity: PodIdentity, challenge: JsonMap) => Promise<void>;
 }
@@ -127,6 +129,12 @@ export async function startControl(options: ControlOptions): Promise<Control> {
         return answer(response, path, 404, { error: "no bundle with this content hash" });
       requests.inc({ path, status: 200 });
       response.writeHead(200, { "content-type": "application/json" }).end(bundle);
+      return;
+    }
+    if (path === "/v1/ledger" && options.ledger !== undefined) {
+      // The token says which pod; that the records are its guardian's, their signatures say.
+      await options.ledger(pod.uid, request, response);
+      requests.inc({ path, status: response.statusCode });
       return;
     }
     // From here on the token alone is not enough: a stolen one must not speak for the pod.

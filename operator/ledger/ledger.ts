@@ -15,6 +15,8 @@ import type { LedgerStore } from "./store.ts";
 export { auditLedger } from "./audit.ts";
 export type { Audit } from "./audit.ts";
 export { embeddedStore } from "./embedded.ts";
+export { hostLedger } from "./hosted.ts";
+export type { HostedLedger, HostOptions } from "./hosted.ts";
 export { serveLedger } from "./server.ts";
 export type { LedgerServer, ServeOptions } from "./server.ts";
 export type { LedgerStore, Shelf } from "./store.ts";

@@ -38,20 +38,7 @@ export async function serveLedger(options: ServeOptions): Promise<LedgerServer> 
     const token = /^Bearer (\S+)$/.exec(request.headers.authorization ?? "")?.[1];
     const pod = token === undefined ? undefined : await options.podOf(token);
     if (pod === undefined) return answer(response, 401, { error: "a guardian's token is needed" });
-    const url = new URL(request.url ?? "/", "https://ledger");
-    if (url.pathname !== "/v1/ledger") return answer(response, 404, { error: "no such path" });
-    if (request.method === "GET") return answer(response, 200, { ...(await ledger.status(pod)) });
-    const from = Number(url.searchParams.get("from") ?? "");
-    if (request.method !== "POST" || !Number.isSafeInteger(from) || from < 0)
-      return answer(response, 400, { error: "POST with `from`, the number of the first record" });
-    const body = await bodyOf(request);
-    if (body === undefined) return answer(response, 413, { error: `more than ${MOST} bytes` });
-    const lines = body.split("\n");
-    if (lines.pop() !== "") return answer(response, 400, { error: "the last record does not end" });
-    const accepted = await ledger.accept(pod, from, lines);
-    if (accepted.ok) return answer(response, 200, { count: accepted.count });
-    const { ok: _, ...why } = accepted;
-    return answer(response, accepted.problem === "refused" ? 422 : 409, why);
+    return answerGuardian(ledger, pod, request, response);
   }
   const server =
     options.tls === undefined
@@ -80,6 +67,29 @@ export async function serveLedger(options: ServeOptions): Promise<LedgerServer> 
       await checkpointing;
     },
   };
+}
+
+/** One request of the guardian of a pod, which has shown that it is that. */
+export async function answerGuardian(
+  ledger: Ledger,
+  pod: string,
+  request: IncomingMessage,
+  response: ServerResponse,
+): Promise<void> {
+  const url = new URL(request.url ?? "/", "https://ledger");
+  if (url.pathname !== "/v1/ledger") return answer(response, 404, { error: "no such path" });
+  if (request.method === "GET") return answer(response, 200, { ...(await ledger.status(pod)) });
+  const from = Number(url.searchParams.get("from") ?? "");
+  if (request.method !== "POST" || !Number.isSafeInteger(from) || from < 0)
+    return answer(response, 400, { error: "POST with `from`, the number of the first record" });
+  const body = await bodyOf(request);
+  if (body === undefined) return answer(response, 413, { error: `more than ${MOST} bytes` });
+  const lines = body.split("\n");
+  if (lines.pop() !== "") return answer(response, 400, { error: "the last record does not end" });
+  const accepted = await ledger.accept(pod, from, lines);
+  if (accepted.ok) return answer(response, 200, { count: accepted.count });
+  const { ok: _, ...why } = accepted;
+  return answer(response, accepted.problem === "refused" ? 422 : 409, why);
 }
 
 function answer(response: ServerResponse, status: number, body: object): void {

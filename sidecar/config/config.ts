@@ -2,6 +2,7 @@
 
 import { ContractError } from "../../kernel/contracts/contracts.ts";
 import type { Facts, Hash, JsonObject, JsonValue } from "../../kernel/contracts/contracts.ts";
+import type { Durability, LedgerLink } from "../ship/ship.ts";
 
 export interface Listen {
   readonly host: string;
@@ -49,6 +50,8 @@ export interface GuardianConfig {
   /** Names are asked for over TCP alone: in a governed pod the lock lets no UDP through. */
   readonly dnsOverTcp: boolean;
   readonly pod?: PodLinks;
+  /** Where the journal is shipped to, and whether a call waits for it. */
+  readonly ledger?: { readonly link: LedgerLink; readonly durability: Durability };
 }
 
 export const DEFAULTS = {

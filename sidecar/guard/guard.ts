@@ -34,6 +34,7 @@ import { PROXY_WAITS, createProxy, dialAddress } from "../proxy/proxy.ts";
 import type { Dial } from "../proxy/proxy.ts";
 import { makeResolver } from "../resolve/resolve.ts";
 import type { Resolver } from "../resolve/resolve.ts";
+import { createShipper, shippedJournal } from "../ship/ship.ts";
 import { buildApp, serverOf } from "../surfaces/surfaces.ts";
 import type { Surface } from "../surfaces/surfaces.ts";
 import { createTelemetry } from "../telemetry/telemetry.ts";
@@ -139,8 +140,22 @@ export async function startGuardian(
     landed: (l) => {
       telemetry.journalSync(l.milliseconds / 1000, l.records);
       for (const sealed of l.nodes) index.add(sealed.node.body, sealed.node.session_id);
+      shipper?.poke();
     },
   });
+  const shipper =
+    config.ledger === undefined
+      ? undefined
+      : createShipper({
+          journal,
+          link: config.ledger.link,
+          log,
+          lag: (records) => telemetry.gauge("ledgerLag", records),
+        });
+  const shipped =
+    shipper === undefined || config.ledger === undefined
+      ? undefined
+      : shippedJournal(journal, shipper, config.ledger.durability);
   const ceremonies = openCeremonies(journal, telemetry);
   const budget = createBudget({ timezone: () => active.policy.timezone });
   const before = restore(
@@ -171,7 +186,7 @@ export async function startGuardian(
     config.pod?.opened(a.challenge);
   });
   const governor = new Governor({
-    journal,
+    journal: shipped ?? journal,
     telemetry,
     active: () => active,
     pod: {
@@ -212,6 +227,9 @@ export async function startGuardian(
       return found?.challenge["session_id"] === session ? approvalObject(found) : undefined;
     },
   };
+  const selfTest = await proveDenial(governor, me);
+  // The record of the test itself is local: the ledger may be reached later than a call can be judged.
+  shipped?.engage();
   const app = buildApp(surface);
   await app.ready();
   const servers: Server[] = [];
@@ -237,7 +255,6 @@ export async function startGuardian(
     const port = await open(at, proxy.server());
     if (proxyPort === 0) proxyPort = port;
   }
-  const selfTest = await proveDenial(governor, me);
 
   return {
     governor,
@@ -264,6 +281,7 @@ export async function startGuardian(
     ready() {
       if (!selfTest) return { ok: false, why: "the self-test did not deny an undeclared tool" };
       if (!governor.healthy) return { ok: false, why: "an outcome could not be recorded" };
+      if (shipper !== undefined && shipper.refused !== "") return { ok: false, why: shipper.refused };
       const state = journal.state();
       return state.state === "open"
         ? { ok: true, why: "" }
@@ -290,6 +308,19 @@ export async function startGuardian(
       resolver?.close();
       await upstreams.close();
       await sandbox.close();
+      if (shipper !== undefined) {
+        await journal.checkpoint().catch(() => undefined);
+        const left = Math.max(1000, until - Date.now());
+        if (!(await shipper.drain(left)))
+          log(
+            JSON.stringify({
+              level: "error",
+              event: "ledger_undrained",
+              records: journal.records - shipper.acknowledged,
+            }),
+          );
+        shipper.stop();
+      }
       await journal.close();
     },
   };

@@ -29,6 +29,8 @@ import type { Entry } from "../../kernel/evidence/evidence.ts";
 import { recover } from "./recover.ts";
 import type { Position } from "./recover.ts";
 import { segmentName } from "./segments.ts";
+import { cursorAt, readTail } from "./tail.ts";
+import type { Cursor, Tail } from "./tail.ts";
 
 export { diskAt } from "./disk.ts";
 export type { Disk, OpenFile } from "./disk.ts";
@@ -36,6 +38,7 @@ export { JournalRefused, JournalUnavailable } from "./failures.ts";
 export { JournalLocked } from "./lock.ts";
 export { checkHeads, readJournal } from "./read.ts";
 export type { StoredRecord, StoreReading } from "./read.ts";
+export type { Cursor, Tail } from "./tail.ts";
 export type { Entry } from "../../kernel/evidence/evidence.ts";
 
 export interface JournalOptions {
@@ -70,6 +73,11 @@ export type JournalState =
   | { readonly state: "closed" };
 
 export interface OpenJournal extends Journal {
+  /** `end`: number of the record after the last of this append. */
+  append(
+    drafts: readonly NodeDraft[],
+    inputs: readonly Input[],
+  ): { readonly nodes: readonly SealedNode[]; readonly durable: Promise<void>; readonly end: number };
   readonly podUid: string;
   /** The guardian's own session: checkpoints, trust events, probes. */
   readonly ownSession: SessionId;
@@ -83,6 +91,9 @@ export interface OpenJournal extends Journal {
   readonly records: number;
   /** Everything durable from the first record on, in order; hashes and chains are checked, signatures not again. */
   entries(): Iterable<Entry>;
+  /** For who copies the log: the place of a durable record, and the durable lines from a place on. */
+  cursor(record: number): Cursor;
+  tail(from: Cursor, mostBytes: number): Tail;
   /** Resolves when the checkpoint and the head it names are durable; writes none when nothing was added. */
   checkpoint(): Promise<void>;
   /** Checkpoint, then give back the lock. */
@@ -420,7 +431,7 @@ async function start(
   const refuse = (error: Error) => {
     const durable = Promise.reject(error);
     durable.catch(() => undefined);
-    return { nodes: [], durable };
+    return { nodes: [], durable, end: sealedRecords };
   };
 
   function append(drafts: readonly NodeDraft[], inputs: readonly Input[]) {
@@ -442,8 +453,9 @@ async function start(
       since++;
       moved.add(draft.session_id);
     }
+    const end = sealedRecords;
     if (since >= every) void sealCheckpoint();
-    return { nodes, durable: batch.done };
+    return { nodes, durable: batch.done, end };
   }
 
   async function writeCheckpoint(): Promise<void> {
@@ -473,6 +485,8 @@ async function start(
       return position.record;
     },
     entries: () => readRecords(disk, position.record),
+    cursor: (record) => cursorAt(disk, record),
+    tail: (from, most) => readTail(disk, from, position.record, most),
     append,
     checkpoint: writeCheckpoint,
     async close() {

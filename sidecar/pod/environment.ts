@@ -6,6 +6,7 @@ import { gunzipSync } from "node:zlib";
 import { ContractError, LIMITS, isObject, parseJson } from "../../kernel/contracts/contracts.ts";
 import type { JsonObject, JsonValue } from "../../kernel/contracts/contracts.ts";
 import { sha256 } from "../../kernel/crypto/crypto.ts";
+import type { Durability } from "../ship/ship.ts";
 
 export interface PodSettings {
   readonly sidecar: string;
@@ -24,6 +25,7 @@ export interface PodSettings {
   readonly controlUrl: string;
   readonly controlCa: string;
   readonly controlToken: string;
+  readonly durability: Durability;
   readonly podName: string;
   readonly namespace: string;
   readonly podUid: string;
@@ -42,6 +44,9 @@ export function podSettings(env: Environment): PodSettings {
   const lock = need("ATOLL_LOCK");
   if (lock !== "nftables" && lock !== "none")
     throw new ContractError("ATOLL_LOCK", "is neither nftables nor none");
+  const durability = env["ATOLL_DURABILITY"] ?? "local";
+  if (durability !== "local" && durability !== "ledger")
+    throw new ContractError("ATOLL_DURABILITY", "is neither local nor ledger");
   const proofMaxAgeSeconds = Number(env["ATOLL_PROOF_MAX_AGE_SECONDS"] ?? "15");
   if (!Number.isInteger(proofMaxAgeSeconds) || proofMaxAgeSeconds < 1)
     throw new ContractError("ATOLL_PROOF_MAX_AGE_SECONDS", "is no number of seconds");
@@ -71,6 +76,7 @@ export function podSettings(env: Environment): PodSettings {
     controlUrl: need("ATOLL_CONTROL_URL"),
     controlCa: need("ATOLL_CONTROL_CA"),
     controlToken: need("ATOLL_CONTROL_TOKEN"),
+    durability,
     podName: need("ATOLL_POD_NAME"),
     namespace: need("ATOLL_POD_NAMESPACE"),
     podUid: need("ATOLL_POD_UID"),

@@ -121,6 +121,13 @@ async function serve(settings: PodSettings): Promise<void> {
       namespaceLabels: namespaceLabels(settings.policyDir),
       modelTimeoutMs: DEFAULTS.modelTimeoutMs,
       dnsOverTcp: true,
+      ledger: {
+        durability: settings.durability,
+        link: async (asked) => {
+          if (link === undefined) throw new Error("the control stream is not open yet");
+          return await link.ledger(asked);
+        },
+      },
       pod: {
         heartbeatAgeMs: () => link?.heartbeatAgeMs() ?? "never",
         broken: () => standing.broken(),
@@ -207,9 +214,10 @@ async function serve(settings: PodSettings): Promise<void> {
   });
   await stopping.promise;
   say("draining");
-  link.close();
   await admin.close();
+  // The ledger is reached by the same link, and hears the last records.
   await guardian.drain(DRAIN_MS);
+  link.close();
   await standing.close();
   await health.close();
   say("stopped");

@@ -11,6 +11,8 @@ import type { JsonObject, JsonValue } from "../../kernel/contracts/contracts.ts"
 import type { Signer } from "../../kernel/crypto/crypto.ts";
 import { makeResolver, parseNetwork } from "../resolve/resolve.ts";
 import type { Resolver } from "../resolve/resolve.ts";
+import { answerOf } from "../ship/ship.ts";
+import type { LedgerLink } from "../ship/ship.ts";
 import { eventReader } from "./events.ts";
 
 export interface StreamOptions {
@@ -33,6 +35,8 @@ export interface Stream {
   connected(): boolean;
   fetchBundle(hash: string): Promise<JsonObject>;
   challenge(challenge: JsonObject): Promise<void>;
+  /** The ledger is reached where the control stream is. */
+  readonly ledger: LedgerLink;
   /** Sends a report soon. */
   touch(): void;
   close(): void;
@@ -201,6 +205,12 @@ export function openStream(options: StreamOptions): Stream {
     connected: () => connected,
     fetchBundle: async (hash) =>
       await read(await open("GET", `/v1/bundles/${encodeURIComponent(hash)}`, {}, undefined, short())),
+    ledger: async (asked) => {
+      const path = asked.method === "POST" ? `/v1/ledger?from=${asked.from}` : "/v1/ledger";
+      return await answerOf(
+        await open(asked.method, path, {}, asked.method === "POST" ? asked.body : undefined, short()),
+      );
+    },
     challenge: (challenge) => tell("/v1/approvals", challenge),
     touch: () => wake.resolve(),
     close: () => {
