@@ -15,6 +15,7 @@ export default defineConfig({
     projects: [
       project("unit", ["test/**/*.test.ts"], ["test/**/*.{proc,netns,kube}.test.ts"], {
         testTimeout: 300_000,
+        hookTimeout: 300_000,
       }),
       project("proc", ["test/**/*.proc.test.ts"], [], { testTimeout: 600_000, hookTimeout: 300_000 }),
       project("netns", ["test/**/*.netns.test.ts"], [], { testTimeout: 600_000, hookTimeout: 300_000 }),
