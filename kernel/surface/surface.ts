@@ -33,6 +33,14 @@ interface Destination {
 
 /** The one form in which hosts are compared: lower case, IDNA, no final dot, no brackets. */
 export function hostForm(host: string): string {
+  const known = FORMS.get(host);
+  if (known !== undefined) return known;
+  const form = formOf(host);
+  if (FORMS.size < 1000 && host.length < 256) FORMS.set(host, form);
+  return form;
+}
+const FORMS = new Map<string, string>();
+function formOf(host: string): string {
   const bare = host.replace(/^\[(.*)\]$/, "$1").replace(/\.$/, "");
   if (bare.includes(":")) return bare.toLowerCase();
   return domainToASCII(bare).toLowerCase();

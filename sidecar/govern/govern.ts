@@ -1,7 +1,6 @@
 // The way of one governed call through the guardian: facts gathered once, judged by the kernel, recorded, dispatched.
 // Every surface asks here and nowhere else; what comes back says what to tell the client.
 
-import { randomBytes } from "node:crypto";
 import { canonicalize } from "../../kernel/canonicalize/canonicalize.ts";
 import { makeId, timestampOf } from "../../kernel/contracts/contracts.ts";
 import type {
@@ -43,6 +42,7 @@ import {
   stampOf,
   urlOf,
 } from "./reading.ts";
+import { sixteen } from "./chance.ts";
 import { Sessions } from "./sessions.ts";
 import type { Session } from "./sessions.ts";
 
@@ -72,11 +72,7 @@ export class Governor {
   constructor(options: GovernOptions) {
     this.#o = options;
     this.#now = options.now ?? Date.now;
-    this.sessions = new Sessions(
-      () => makeId("ses", randomBytes(16)),
-      options.guardianSession,
-      options.restored,
-    );
+    this.sessions = new Sessions(() => makeId("ses", sixteen()), options.guardianSession, options.restored);
     this.#executor = createExecutor({
       journal: options.journal,
       clock: {
@@ -86,7 +82,7 @@ export class Governor {
           return () => clearTimeout(timer);
         },
       },
-      random: () => randomBytes(16),
+      random: sixteen,
       throttle: this.#throttle,
       ...(options.spending === undefined ? {} : { budget: options.spending }),
       spendApproval: (permit) => this.#o.approvals?.()?.spend(permit),
@@ -117,7 +113,7 @@ export class Governor {
   callOf(ask: Pick<Ask, "target" | "source" | "args">): ToolCall {
     const argsText = canonicalize(ask.args);
     return {
-      callId: makeId("call", randomBytes(16)),
+      callId: makeId("call", sixteen()),
       target: safeTarget(ask.target),
       source: ask.source,
       args: ask.args,
@@ -380,8 +376,8 @@ export class Governor {
     const { policy } = this.active;
     const p = facts.principal;
     return {
-      receiptId: makeId("rcp", randomBytes(16)),
-      decisionId: makeId("dec", randomBytes(16)),
+      receiptId: makeId("rcp", sixteen()),
+      decisionId: makeId("dec", sixteen()),
       callId: call.callId,
       principal: p.state === "verified" ? p.id : "",
       delegator: p.state === "verified" ? p.delegator : "",

@@ -357,23 +357,28 @@ function listen(server: Server, at: Listen): Promise<number> {
   });
 }
 
+/** The latest receipts as text: as objects they would be most of the guardian's memory. */
 class ReceiptIndex {
-  readonly #byId = new Map<string, { readonly session: string; readonly body: JsonObject }>();
+  readonly #byId = new Map<string, { readonly session: string; readonly text: string }>();
   add(body: JsonObject, session: SessionId): void {
     const id = body["receipt_id"];
     if (typeof id !== "string") return;
-    this.#byId.set(id, { session, body });
-    if (this.#byId.size > 20_000)
-      for (const k of [...this.#byId.keys()].slice(0, 5_000)) this.#byId.delete(k);
+    this.#byId.set(id, { session, text: JSON.stringify(body) });
+    if (this.#byId.size <= KEPT_RECEIPTS) return;
+    const [oldest] = this.#byId.keys();
+    if (oldest !== undefined) this.#byId.delete(oldest);
   }
   put(receipt: Receipt, session: SessionId): void {
     this.add(receiptBody(receipt), session);
   }
   get(id: string, session: string): JsonObject | undefined {
     const found = this.#byId.get(id);
-    return found?.session === session ? found.body : undefined;
+    if (found?.session !== session) return undefined;
+    const body: JsonObject = JSON.parse(found.text);
+    return body;
   }
 }
+const KEPT_RECEIPTS = 10_000;
 
 function traceOf(request: FastifyRequest): Record<string, string> {
   const out: Record<string, string> = {};
