@@ -30,7 +30,7 @@ export function createProxy(parts: ProxyParts): ForwardProxy {
         {
           maxHeaderSize: 16 << 10,
           headersTimeout: 10_000,
-          requestTimeout: 60_000,
+          requestTimeout: 30_000,
           keepAliveTimeout: 5_000,
           connectionsCheckingInterval: 2_000,
           requireHostHeader: false,

@@ -96,7 +96,7 @@ export function serverOf(app: FastifyInstance): Server {
     {
       maxHeaderSize: 32 << 10,
       headersTimeout: 10_000,
-      requestTimeout: 60_000,
+      requestTimeout: 30_000,
       keepAliveTimeout: 65_000,
       connectionsCheckingInterval: 2_000,
       requireHostHeader: true,
