@@ -61,6 +61,7 @@ const laboratory = (
     device: "eth0",
     closedPorts: [15070, HEALTH_PORT],
     guardianUid: GUARDIAN_UID,
+    places: [{ name: "peer", host: HERE.out4, port: PORT }],
     setuidShell: join(work, "bash"),
   };
   const program = join(import.meta.dirname, "lab", "lab.ts");

@@ -31,6 +31,8 @@ export type Surroundings = {
   readonly device: string;
   readonly closedPorts: readonly number[];
   readonly guardianUid: number;
+  /** Further places that must not answer, such as the API server; one that merely accepts has answered. */
+  readonly places?: readonly { readonly name: string; readonly host: string; readonly port: number }[];
   /** A shell with the set-UID bit of the guardian's UID, where the image has one. */
   readonly setuidShell?: string;
 };
@@ -46,7 +48,18 @@ export type Attempt = {
 const MS = 500;
 export const shown = (answer: Answer): string => ("error" in answer ? answer.error : "done");
 
-export const dialTcp = (host: string, port: number, ms = MS): Promise<{ open: boolean; by: string }> =>
+/** Link-local addresses need their interface. */
+const zoned = (at: Surroundings, host: string): string =>
+  host.startsWith("fe80:") ? `${host}%${at.device}` : host;
+const scopeOf = (at: Surroundings, host: string): number =>
+  host.startsWith("fe80:") ? interfaceIndex(at.device) : 0;
+
+export const dialTcp = (
+  host: string,
+  port: number,
+  ms = MS,
+  ask = "",
+): Promise<{ open: boolean; by: string }> =>
   new Promise((resolve) => {
     const stream = connect({ host, port });
     const done = (open: boolean, by: string): void => {
@@ -55,11 +68,25 @@ export const dialTcp = (host: string, port: number, ms = MS): Promise<{ open: bo
       resolve({ open, by });
     };
     const timer = setTimeout(() => done(false, "silence"), ms);
+    if (ask !== "") stream.write(ask);
     stream.on("data", (data) => done(true, `answer ${data.toString().slice(0, 20)}`));
     // A refusal has come from somewhere, except on loopback, where the kernel itself refuses.
     stream.on("error", (error: NodeJS.ErrnoException) =>
       done(error.code === "ECONNREFUSED" && !host.startsWith("127.") && host !== "::1", error.code ?? ""),
     );
+  });
+
+const accepts = (host: string, port: number): Promise<boolean> =>
+  new Promise((resolve) => {
+    const stream = connect({ host, port });
+    const done = (open: boolean): void => {
+      clearTimeout(timer);
+      stream.destroy();
+      resolve(open);
+    };
+    const timer = setTimeout(() => done(false), MS);
+    stream.on("connect", () => done(true));
+    stream.on("error", (error: NodeJS.ErrnoException) => done(error.code === "ECONNREFUSED"));
   });
 
 const askUdp = (host: string, port: number, bytes: Buffer): Promise<{ open: boolean; by: string }> =>
@@ -187,8 +214,9 @@ export const dialAfter = (at: Surroundings, step: string): { open: boolean; by: 
     `import { dialTcp } from "${here}"; import * as s from "${sockets}"; import { writeFileSync } from "node:fs"; const before = ${step}; const { open, by } = await dialTcp("${at.out4}", ${at.port}); console.log((open ? "OPEN " : "") + JSON.stringify(before) + ", then " + by); process.exit();`,
   );
 
-const shell = (command: string): { open: boolean; by: string } => {
-  const { status, stderr } = spawnSync("sh", ["-c", command], { timeout: 5000 });
+const program = (file: string, ...args: readonly string[]): { open: boolean; by: string } => {
+  const { status, stderr, error } = spawnSync(file, args, { timeout: 5000 });
+  if (error !== undefined) return { open: false, by: "code" in error ? String(error.code) : error.message };
   return { open: status === 0, by: stderr.toString().trim().split("\n").at(-1) ?? "" };
 };
 
@@ -227,28 +255,33 @@ export const attempts: readonly Attempt[] = [
       name: `tcp-${family}`,
       leg: "lock",
       tried: "dial an address outside",
-      run: (at) => dialTcp(out(at), at.port),
+      run: (at) => dialTcp(zoned(at, out(at)), at.port),
     },
     {
       name: `udp-${family}`,
       leg: "lock",
       tried: "a datagram to an address outside",
-      run: (at) => askUdp(out(at), at.port, Buffer.from("hello")),
+      run: (at) => askUdp(zoned(at, out(at)), at.port, Buffer.from("hello")),
     },
     {
       name: `quic-${family}`,
       leg: "lock",
       tried: "a QUIC initial packet",
-      run: (at) => askUdp(out(at), at.port, QUIC),
+      run: (at) => askUdp(zoned(at, out(at)), at.port, QUIC),
     },
-    { name: `icmp-${family}`, leg: "lock", tried: "an echo by a ping socket", run: (at) => echo(out(at)) },
+    {
+      name: `icmp-${family}`,
+      leg: "lock",
+      tried: "an echo by a ping socket",
+      run: (at) => echo(out(at), scopeOf(at, out(at))),
+    },
     {
       name: `dns-tunnel-${family}`,
       leg: "lock",
       tried: "a question whose name carries data, over UDP and TCP",
       run: async (at) => {
-        const datagram = await askUdp(out(at), at.port, QUESTION);
-        return datagram.open ? datagram : dialTcp(out(at), at.port);
+        const datagram = await askUdp(zoned(at, out(at)), at.port, QUESTION);
+        return datagram.open ? datagram : dialTcp(zoned(at, out(at)), at.port);
       },
     },
     {
@@ -259,8 +292,9 @@ export const attempts: readonly Attempt[] = [
         const six = family === "IPv6";
         const opened = socket(six ? AF.INET6 : AF.INET, KIND.STREAM, PROTO.MPTCP);
         // MSG_FASTOPEN is no matter here: the peer speaks first.
-        return exchange(opened, Buffer.alloc(0), address(out(at), at.port), (fd) => {
-          connectSocket(fd, address(out(at), at.port));
+        const to = address(out(at), at.port, scopeOf(at, out(at)));
+        return exchange(opened, Buffer.alloc(0), to, (fd) => {
+          connectSocket(fd, to);
           return { value: 0 };
         });
       },
@@ -280,13 +314,28 @@ export const attempts: readonly Attempt[] = [
       run: async (at) => {
         if (!at.closedPorts.includes(port)) return { open: false, by: "nobody listens" };
         for (const host of ["127.0.0.1", "::1", "127.0.0.2", at.pod4]) {
-          const result = await dialTcp(host, port);
+          const result = await dialTcp(host, port, MS, "GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n");
           if (result.open) return result;
         }
         return { open: false, by: "silence" };
       },
     }),
   ),
+  {
+    name: "places",
+    leg: "lock",
+    tried: "TCP and UDP to the node, the API server, the name server and whatever else was named",
+    run: async (at) => {
+      const results = await Promise.all(
+        (at.places ?? []).flatMap(({ name, host, port }) => [
+          accepts(host, port).then((open) => (open ? `${name} TCP` : "")),
+          askUdp(host, port, QUESTION).then(({ open }) => (open ? `${name} UDP` : "")),
+        ]),
+      );
+      const open = results.filter((each) => each !== "");
+      return { open: open.length > 0, by: open.length > 0 ? open.join(", ") : "silence" };
+    },
+  },
   {
     name: "metadata",
     leg: "lock",
@@ -312,11 +361,25 @@ export const attempts: readonly Attempt[] = [
     run: packetSocket,
   },
   {
+    name: "nft-program",
+    leg: "shape",
+    tried: "the image's own nft, whose file carries the lock's capability",
+    run: async () => {
+      const { status, stdout, stderr, error } = spawnSync("/usr/sbin/nft", ["list", "tables"], {
+        timeout: 5000,
+      });
+      const code = error !== undefined && "code" in error ? String(error.code) : stderr.toString().trim();
+      // Without the capability a listing is empty, not refused.
+      const open = status === 0 && stdout.toString().includes("atoll_lock");
+      return { open, by: open ? "the lock's rules" : code.split("\n").at(-1) || "an empty listing" };
+    },
+  },
+  {
     name: "net-admin",
     leg: "shape",
     tried: "flushing the lock, then dialling",
     run: async (at) => {
-      const flushed = shell("nft flush ruleset");
+      const flushed = program("nft", "flush", "ruleset");
       const result = await dialTcp(at.out4, at.port);
       return { open: result.open, by: flushed.open ? result.by : `nft: ${flushed.by}` };
     },

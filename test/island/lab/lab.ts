@@ -9,7 +9,8 @@ const surroundings: Surroundings = JSON.parse(process.env["ATOLL_LAB"] ?? "{}");
 const wanted = new Set(process.argv.slice(2));
 
 /** The benign twin of every way out: the guardian's own port, which must work in the same breath. */
-const twin = async (): Promise<boolean> => (await dialTcp("127.0.0.1", GUARDIAN, 2000)).open;
+const twin = async (): Promise<boolean> =>
+  (await dialTcp("127.0.0.1", GUARDIAN, 2000, "GET / HTTP/1.1\r\nHost: 127.0.0.1:15080\r\n\r\n")).open;
 
 let opened = 0;
 const show = async (attempt: Attempt, deadEnd: boolean): Promise<void> => {

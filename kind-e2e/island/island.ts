@@ -1,0 +1,72 @@
+#!/usr/bin/env node
+// The island laboratory on a real cluster that `npm run up` has brought up: `node kind-e2e/island/island.ts [STEP…]`.
+import { parseArgs } from "node:util";
+import { openCluster } from "../backends.ts";
+import { Failure } from "../failure.ts";
+import { kubeOf } from "../trial/kube.ts";
+import { guardianSidecar } from "../trial/manifests.ts";
+import { escape } from "./escape.ts";
+import { ground, ready, type Counted, type Ground } from "./ground.ts";
+import { SIDECAR, SINKS, loadLab, openNamespace, sinks } from "./objects.ts";
+import { proof } from "./proof.ts";
+
+const STEPS: Readonly<Record<string, { readonly what: string; readonly run: (g: Ground) => Promise<void> }>> =
+  {
+    escape: { what: "every attempt from inside, with all legs and without", run: escape },
+    proof: { what: "each leg taken away is found within 15 s, by name, and its return too", run: proof },
+  };
+const USAGE = `usage: node kind-e2e/island/island.ts [--name NAME] [STEP…]
+
+Needs a cluster that \`npm run up -- --name NAME\` brought up. Steps (default: all). Closes with
+\`N passed, M failed\`:
+${Object.entries(STEPS)
+  .map(([name, { what }]) => `  ${name.padEnd(10)} ${what}\n`)
+  .join("")}
+`;
+
+/** Runs steps of the laboratory; the caller prints the count. */
+export async function runIsland(name: string, steps: readonly string[]): Promise<Counted> {
+  const counted: Counted = { passed: 0, failed: 0 };
+  const cluster = openCluster(name);
+  const kube = kubeOf(cluster.kubeconfig());
+  const lab = await loadLab(cluster);
+  const g = ground(name, lab, counted);
+  const { spec } = await kube.get("guardiansidecar", SIDECAR);
+  const image = typeof spec === "object" && spec !== null && "image" in spec ? String(spec.image) : "";
+  await kube.apply(sinks(lab));
+  await kube.apply(openNamespace(guardianSidecar(image)));
+  for (const pod of ["sink-pod", "sink-host"]) await ready(kube, SINKS, pod);
+  for (const step of steps) {
+    const chosen = STEPS[step];
+    if (chosen === undefined) throw new Failure(`\`${step}\` is none of ${Object.keys(STEPS).join(", ")}`);
+    const began = performance.now();
+    g.say(`== island: ${step}: ${chosen.what}`);
+    try {
+      await chosen.run(g);
+    } catch (error) {
+      if (!(error instanceof Failure)) throw error;
+      g.check(step, false, error.message);
+    }
+    g.say(`== ${step}: ${((performance.now() - began) / 1000).toFixed(0)} s`);
+  }
+  return counted;
+}
+
+if (import.meta.main) {
+  const { values, positionals } = parseArgs({
+    allowPositionals: true,
+    options: {
+      name: { type: "string", default: "atoll" },
+      help: { type: "boolean", short: "h" },
+    },
+  });
+  if (values.help === true) process.stdout.write(USAGE);
+  else {
+    const { passed, failed } = await runIsland(
+      values.name,
+      positionals.length > 0 ? positionals : Object.keys(STEPS),
+    );
+    process.stdout.write(`${passed} passed, ${failed} failed\n`);
+    process.exitCode = failed === 0 ? 0 : 1;
+  }
+}
