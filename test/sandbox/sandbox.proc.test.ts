@@ -151,9 +151,13 @@ describe("the executor", () => {
     const watched = createSandbox({ entry: built.entry, node: program });
     try {
       await watched.run(call(ECHO));
-      // Threads have read their code by now; from here on only guests act.
+      // Once threads have read their code only guests act.
       const lines = (): string[] => readFileSync(join(folder, "trace"), "utf8").trimEnd().split("\n");
-      const settled = lines().length;
+      let settled = 0;
+      while (settled !== lines().length) {
+        settled = lines().length;
+        await new Promise((resolve) => setTimeout(resolve, 500));
+      }
       for (const { module, limits } of hostileModules())
         await watched.run(call(module, limits === undefined ? {} : { limits }));
       expect(settled).toBeGreaterThan(0);

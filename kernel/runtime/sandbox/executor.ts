@@ -32,7 +32,10 @@ const WATCH_MS = 50;
 const LONGEST_FRAME = 256 * 1024 * 1024;
 
 function main(config: ExecutorConfig): void {
-  const pool = new Pool(fileURLToPath(import.meta.url), config.workers);
+  const pool = new Pool(fileURLToPath(import.meta.url), config.workers, {
+    up: () => send(0, KIND.ready, {}),
+    lost: () => process.kill(process.pid, "SIGKILL"),
+  });
   // In order of use, so that the first is the one to forget.
   const modules = new Map<string, Entry>();
   const send = (call: number, kind: number, meta: object, ...parts: Uint8Array[]): void => {
@@ -137,7 +140,6 @@ function main(config: ExecutorConfig): void {
   setInterval(() => {
     if (process.resourceUsage().maxRSS * 1024 > config.residentBytes) process.kill(process.pid, "SIGKILL");
   }, WATCH_MS).unref();
-  send(0, KIND.ready, {});
 }
 
 function runLimits(frame: Frame): RunLimits {

@@ -1,69 +1,92 @@
-// The executor's threads: each runs one task at a time and is replaced when it is ended. A guest that runs is ended by
-// ending its thread; a compilation cannot be ended that way, so there the whole process has to go.
+// The executor's threads: each runs one task at a time and is replaced when it is ended. A guest that overruns is ended
+// by ending its thread; a compilation cannot be ended that way, so there the whole process has to go.
 
 import { Worker } from "node:worker_threads";
 import { REAL_STACK_MIB } from "./limits.ts";
-import type { Answer, Task } from "./worker.ts";
+import type { Answer, Task, Up } from "./worker.ts";
 
+/** `stuck`: the task goes on, and only the end of the process will end it. */
 export type Ending = Answer | { readonly answer: "overrun"; readonly stuck: boolean };
 
 interface Job {
   readonly task: Task;
   readonly timeMs: number;
   readonly done: (ending: Ending) => void;
+  timer: NodeJS.Timeout | undefined;
+  seat: Seat | undefined;
 }
 interface Seat {
-  worker: Worker;
+  readonly worker: Worker;
+  state: "starting" | "up" | "ending";
   job: Job | undefined;
-  timer: NodeJS.Timeout | undefined;
 }
 
-/** How long a thread may take to end once told to. */
-const END_MS = 200;
+/** How long a thread may take to end once told to; it needs the processor for that, and others may have it. */
+const END_MS = 2_000;
+
+export interface PoolEvents {
+  /** The first thread is there. */
+  up(): void;
+  /** A thread does not start, or does not end: nothing within this process helps. */
+  lost(): void;
+}
 
 export class Pool {
   readonly #entry: string;
+  readonly #events: PoolEvents;
   readonly #idle: Seat[] = [];
-  readonly #queue: Job[] = [];
+  #queue: Job[] = [];
+  #up = false;
 
-  constructor(entry: string, size: number) {
+  /** One thread more than tasks: the next guest need not wait until an ended thread is replaced. */
+  constructor(entry: string, tasks: number, events: PoolEvents) {
     this.#entry = entry;
-    for (let i = 0; i < size; i++) this.#seat();
+    this.#events = events;
+    for (let i = 0; i <= tasks; i++) this.#seat();
   }
 
   give(task: Task, timeMs: number, done: (ending: Ending) => void): void {
-    const job: Job = { task, timeMs, done };
+    const job: Job = { task, timeMs, done, timer: undefined, seat: undefined };
+    if (this.#up) this.#count(job);
     const seat = this.#idle.pop();
     if (seat === undefined) this.#queue.push(job);
     else this.#start(seat, job);
   }
 
-  #seat(): void {
-    const seat: Seat = { worker: this.#spawn(), job: undefined, timer: undefined };
-    this.#listen(seat);
-    this.#free(seat);
+  /** A call's time counts whether it runs or waits for a thread, so that its caller never waits longer; but not while
+   * the process itself is starting. */
+  #count(job: Job): void {
+    job.timer = setTimeout(() => this.#overrun(job), job.timeMs);
   }
 
-  #spawn(): Worker {
-    return new Worker(this.#entry, {
+  #seat(): void {
+    const worker = new Worker(this.#entry, {
       env: {},
       stdin: false,
       resourceLimits: { stackSizeMb: REAL_STACK_MIB, maxOldGenerationSizeMb: 128 },
     });
+    const seat: Seat = { worker, state: "starting", job: undefined };
+    worker.on("message", (answer: Answer | Up) => {
+      if (seat.state === "ending") return;
+      if (answer.answer === "up") {
+        seat.state = "up";
+        if (!this.#up) this.#first();
+      } else if (seat.job !== undefined) this.#finish(seat.job, answer);
+      this.#free(seat);
+    });
+    worker.on("error", () => undefined); // its exit follows
+    worker.on("exit", () => {
+      if (seat.job !== undefined) this.#finish(seat.job, { answer: "fault" });
+      if (seat.state === "up") this.#seat();
+      else if (seat.state === "starting") this.#events.lost();
+      seat.state = "ending";
+    });
   }
 
-  #listen(seat: Seat): void {
-    seat.worker.on("message", (answer: Answer) => {
-      this.#finish(seat, answer);
-      this.#free(seat);
-    });
-    seat.worker.on("error", () => undefined); // its exit follows
-    seat.worker.on("exit", () => {
-      this.#finish(seat, { answer: "fault" });
-      seat.worker = this.#spawn();
-      this.#listen(seat);
-      this.#free(seat);
-    });
+  #first(): void {
+    this.#up = true;
+    for (const job of this.#queue) this.#count(job);
+    this.#events.up();
   }
 
   #free(seat: Seat): void {
@@ -72,29 +95,31 @@ export class Pool {
     else this.#start(seat, job);
   }
 
-  #finish(seat: Seat, ending: Ending): void {
-    const job = seat.job;
-    clearTimeout(seat.timer);
-    seat.timer = undefined;
-    seat.job = undefined;
-    job?.done(ending);
-  }
-
   #start(seat: Seat, job: Job): void {
     seat.job = job;
+    job.seat = seat;
     seat.worker.postMessage(job.task, []);
-    seat.timer = setTimeout(() => this.#overrun(seat, job), job.timeMs);
   }
 
-  #overrun(seat: Seat, job: Job): void {
-    if (job.task.task !== "run") return this.#finish(seat, { answer: "overrun", stuck: true });
-    // Answered once the thread is gone: until then it still takes a core.
-    const done = job.done;
-    seat.job = { ...job, done: () => done({ answer: "overrun", stuck: false }) };
-    seat.timer = setTimeout(() => {
-      seat.job = { ...job, done: () => done({ answer: "overrun", stuck: true }) };
-      this.#finish(seat, { answer: "fault" });
-    }, END_MS);
+  #finish(job: Job, ending: Ending): void {
+    clearTimeout(job.timer);
+    if (job.seat !== undefined) job.seat.job = undefined;
+    job.done(ending);
+  }
+
+  #overrun(job: Job): void {
+    const { seat } = job;
+    const stuck = seat !== undefined && job.task.task !== "run";
+    this.#finish(job, { answer: "overrun", stuck });
+    if (seat === undefined) this.#queue = this.#queue.filter((waiting) => waiting !== job);
+    else if (!stuck) this.#replace(seat);
+  }
+
+  #replace(seat: Seat): void {
+    seat.state = "ending";
+    const timer = setTimeout(() => this.#events.lost(), END_MS);
+    seat.worker.once("exit", () => clearTimeout(timer));
     void seat.worker.terminate();
+    this.#seat();
   }
 }

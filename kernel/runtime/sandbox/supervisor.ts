@@ -42,7 +42,7 @@ interface Pending {
 }
 
 /** Slack over a call's own time before the guardian no longer waits for the executor to see to it. */
-const GRACE_MS = 300;
+const GRACE_MS = 2_000;
 const LONGEST_FRAME = 80 * 1024 * 1024;
 const HEAP_MIB = 256;
 

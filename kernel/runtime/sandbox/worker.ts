@@ -22,6 +22,11 @@ export type Answer =
   | { readonly answer: "ran"; readonly outcome: Outcome }
   | { readonly answer: "fault" };
 
+/** The first thing a thread says. */
+export interface Up {
+  readonly answer: "up";
+}
+
 /** Memories wait for a collection, and the collector sees little of them: collect by what was used. */
 const COLLECT_PAGES = (32 * 1024 * 1024) / PAGE;
 const COLLECT_RUNS = 256;
@@ -40,6 +45,8 @@ export function serve(port: MessagePort): void {
     runs = 0;
     globalThis.gc?.();
   });
+  const up: Up = { answer: "up" };
+  port.postMessage(up, []);
 }
 
 function perform(task: Task): Answer {
