@@ -48,6 +48,7 @@ beforeAll(async () => {
     sandbox: "restricted",
     trust: "trusted",
     module: hash,
+    timeoutMs: 100_000,
     limits: { gas: 50_000_000, memoryBytes: 16_777_216, outputBytes: 65_536, timeMs: 60_000 },
     input: { type: "object", required: ["value"], properties: { value: { type: "integer" } } },
     ...(name === "squares" ? { output: { type: "object", required: ["sum"] } } : {}),
