@@ -99,6 +99,9 @@ export const kubeletSettings = (facts: NodeFacts): string =>
     registryPullQPS: 0,
     eventRecordQPS: 0,
     shutdownGracePeriod: "0s",
+    // Tests kill containers again and again; the usual pause grows to five minutes.
+    featureGates: { KubeletCrashLoopBackOffMax: true },
+    crashLoopBackOff: { maxContainerRestartPeriod: "5s" },
     rotateCertificates: false,
     maxPods: 200,
     logging: { format: "text" },

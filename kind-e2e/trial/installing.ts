@@ -25,7 +25,7 @@ export const policyText = (scene: Scene): string =>
     approver: scene.keys.approver,
     module: "",
     serviceAccount: "agent",
-  });
+  }).replace("calls: 500", "calls: 5000000");
 
 const active = async (
   scene: Scene,

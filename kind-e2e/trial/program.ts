@@ -80,33 +80,39 @@ const dial = (host: string, port: number): Promise<string> =>
     socket.on("error", () => end("closed"));
   });
 
-/** Calls without a pause, one line for each outcome; for upgrades, restarts and chaos. */
+/** Calls one after the other; at the end what came of them, and every receipt that was handed over. */
 async function work(milliseconds: number, pauseMs: number): Promise<void> {
   const until = performance.now() + milliseconds;
   const counts: Record<string, number> = {};
+  const receipts: string[] = [];
+  const run = `${Date.now().toString(36)}-${process.pid}`;
   for (let n = 0; performance.now() < until; n++) {
-    const key = `w-${process.pid}-${n}`;
     let outcome = "error";
     try {
       const response = await fetch(new URL("/mcp/v1/execute", env("ATOLL_MCP_URL")), {
         method: "POST",
         headers: { "content-type": "application/json" },
         body: JSON.stringify({
-          tool: "tool:github/list_issues",
-          arguments: { repo: "acme/one" },
-          idempotency_key: key,
+          tool: "tool:github/create_issue",
+          arguments: { repo: "acme/one", title: `${run}-${n}` },
+          idempotency_key: `${run}-${n}`,
         }),
         signal: AbortSignal.timeout(10_000),
       });
-      const body: { verdict?: string; reason_code?: string } = JSON.parse(await response.text());
-      outcome = body.verdict === "ALLOW" ? "allow" : `${body.verdict ?? "none"} ${body.reason_code ?? ""}`;
+      const body: { verdict?: string; reason_code?: string; receipt_id?: string } = JSON.parse(
+        await response.text(),
+      );
+      if (response.ok && body.verdict === "ALLOW" && body.receipt_id !== undefined) {
+        outcome = "allow";
+        receipts.push(body.receipt_id);
+      } else outcome = `${response.status} ${body.verdict ?? ""} ${body.reason_code ?? ""}`;
     } catch (error) {
       outcome = error instanceof Error && error.name === "TimeoutError" ? "timeout" : "unreachable";
     }
     counts[outcome] = (counts[outcome] ?? 0) + 1;
     await new Promise((resolve) => setTimeout(resolve, pauseMs));
   }
-  print(counts);
+  print({ counts, receipts });
 }
 
 async function main(): Promise<void> {
