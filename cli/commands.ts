@@ -87,6 +87,18 @@ export const COMMANDS: Readonly<Record<string, Entry>> = {
     summary: "run a WASM module in the sandbox, or say why it would be refused",
     load: async () => (await import("./wasm.ts")).wasm,
   },
+  check: {
+    summary: "what stands between this cluster and governed agents, with a hint for each",
+    load: async () => (await import("./check/check.ts")).check,
+  },
+  explain: {
+    summary: "what happened to a pod, or would happen to a manifest, and why",
+    load: async () => (await import("./check/check.ts")).explain,
+  },
+  "bug-report": {
+    summary: "the checks and what they looked at, without secrets",
+    load: async () => (await import("./check/check.ts")).bugReport,
+  },
   lock: {
     summary: "the egress lock of a network namespace",
     load: async () => (await import("./lock.ts")).lock,

@@ -8,8 +8,10 @@ import { atoll } from "./install.ts";
 import { copyJournal, journalNodes, trustFor, type SeenNode } from "./journal.ts";
 import { run, until } from "./kube.ts";
 import { SIDECAR, TEAM, agent } from "./manifests.ts";
+import { GITHUB_TOKEN } from "./secrets.ts";
 import { accepted, asAgent, expect, mcp, refused, told, type Scene, type Part } from "./steps.ts";
 
+const CLI = join(root, "cli/atoll.ts");
 const INDEPENDENT = join(root, "test/independent/verify.py");
 
 const allowedAgain = (scene: Scene, pod: string, seconds: number): Promise<object | true> =>
@@ -23,6 +25,84 @@ const begins = (nodes: readonly SeenNode[], before: readonly SeenNode[]): boolea
 export const proving: Part = {
   name: "proving",
   steps: [
+    [
+      "`atoll check` finds nothing wrong, and names what is planted: a webhook that is gone",
+      async (scene) => {
+        const check = async (): Promise<{
+          readonly code: number;
+          readonly failed: readonly string[];
+          readonly text: string;
+        }> => {
+          const done = await run(process.execPath, [
+            CLI,
+            "check",
+            "--json",
+            "--kubeconfig",
+            scene.kube.kubeconfig,
+          ]);
+          const results: readonly { id: string; findings: readonly { level: string; message: string }[] }[] =
+            JSON.parse(done.stdout);
+          const bad = results.filter((r) => r.findings.some((f) => f.level === "fail"));
+          return { code: done.code, failed: bad.map((r) => r.id), text: JSON.stringify(bad) };
+        };
+        await until("the check is clean", 60, async () => {
+          const { code, text } = await check();
+          return code === 0 ? true : text.slice(0, 600);
+        });
+        await scene.kube.kubectl(
+          "scale",
+          "deployment/atoll-webhook",
+          "--namespace",
+          "atoll-system",
+          "--replicas=0",
+        );
+        try {
+          await until("the check names the webhook", 60, async () => {
+            const { code, failed } = await check();
+            return code === 1 && failed.includes("webhook") && failed.includes("webhook-service")
+              ? true
+              : failed.join(" ");
+          });
+        } finally {
+          await scene.kube.kubectl(
+            "scale",
+            "deployment/atoll-webhook",
+            "--namespace",
+            "atoll-system",
+            "--replicas=2",
+          );
+          await scene.kube.kubectl(
+            "rollout",
+            "status",
+            "deployment/atoll-webhook",
+            "--namespace",
+            "atoll-system",
+            "--timeout",
+            "90s",
+          );
+        }
+        const why = await run(process.execPath, [
+          CLI,
+          "explain",
+          "agent",
+          "--namespace",
+          TEAM,
+          "--kubeconfig",
+          scene.kube.kubeconfig,
+        ]);
+        expect(why.stdout.includes(`governed by the GuardianSidecar ${SIDECAR}`), told(why));
+        const report = await run(process.execPath, [
+          CLI,
+          "bug-report",
+          "--kubeconfig",
+          scene.kube.kubeconfig,
+        ]);
+        expect(
+          report.code === 0 && report.stdout.includes(TEAM) && !report.stdout.includes(GITHUB_TOKEN),
+          "the report is empty or tells a secret",
+        );
+      },
+    ],
     [
       "a guardian that is killed comes back with the same key, and its chains go on",
       async (scene) => {
