@@ -103,10 +103,13 @@ function objectOf(
   return text;
 }
 
+const THREATS: ReadonlySet<string> = new Set(["PROMPT_INJECTION_DETECTED", "UNICODE_OBFUSCATION_DETECTED"]);
+
 export const egress: Gate<"egress"> = {
   name: "egress",
   judge({ policy, facts, subject, profile }) {
-    const blocked = facts.scan.findings.find((f) => f.code === "DATA_EGRESS_BLOCKED");
+    // What is none of the other findings blocks.
+    const blocked = facts.scan.findings.find((f) => !THREATS.has(f.code));
     if (blocked !== undefined) return denial("DATA_EGRESS_BLOCKED", blocked.detail);
     const d = facts.destination;
     if (subject.kind === "net") {
