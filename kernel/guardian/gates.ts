@@ -23,7 +23,7 @@ export const sideEffectRank = (e: SideEffect): number => rankIn(SIDE_EFFECTS, e)
 const threatRank = (t: ThreatLevel): number => rankIn(THREAT_LEVELS, t);
 
 /** Exactly that: a fact that is not there is neither true nor false. */
-const is = (wanted: boolean, found: unknown): boolean => found === wanted;
+const is = (wanted: boolean | string, found: unknown): boolean => found === wanted;
 
 export const freeze: Gate<"freeze"> = {
   name: "freeze",
@@ -112,6 +112,8 @@ export const egress: Gate<"egress"> = {
     const blocked = facts.scan.findings.find((f) => !THREATS.has(f.code));
     if (blocked !== undefined) return denial("DATA_EGRESS_BLOCKED", blocked.detail);
     const d = facts.destination;
+    if (d.state !== "none" && !(is("known", d.state) && d.port >= 1))
+      return denial("DENY_DESTINATION", "the destination is not whole");
     if (subject.kind === "net") {
       if (d.state !== "known" || d.host !== subject.host || d.port !== subject.port)
         return denial("DENY_DESTINATION", "the destination is not the one that was named");

@@ -4,11 +4,12 @@
 import { _ } from "ajv";
 import { Ajv2020 } from "ajv/dist/2020.js";
 import { canonicalize } from "../canonicalize/canonicalize.ts";
-import { ContractError, isArray } from "../contracts/contracts.ts";
+import { ContractError, isObject } from "../contracts/contracts.ts";
 import type { Hash, JsonObject, JsonValue } from "../contracts/contracts.ts";
 import { hashJson, sha256 } from "../crypto/crypto.ts";
 import { distinct, equals, multipleOf, oneOfValues } from "./exact.ts";
 import type { Test } from "./exact.ts";
+import { interpret } from "./interpret.ts";
 import { WORK, prepare } from "./keywords.ts";
 import { linearPattern } from "./pattern.ts";
 
@@ -36,14 +37,15 @@ export function pinSchema(schema: JsonValue): Pinned {
     left -= units;
     if (left < 0) throw new TooCostly();
   };
-  const check = compile(prepared.schema, spend);
+  const check =
+    prepared.byLetter && isObject(prepared.schema)
+      ? byLetter(prepared.schema, spend)
+      : compile(prepared.schema, spend);
   return {
     hash: hashJson(schema),
     validate(value) {
       left = MAX_WORK;
       try {
-        if (prepared.distrustInherited && namesInherited(value))
-          return { path: "", message: "has a key that this schema cannot judge" };
         return check(value);
       } catch (e) {
         // Also a recursion without end: the schema refers to itself without descending into the value.
@@ -111,10 +113,15 @@ function compile(
   };
 }
 
-function namesInherited(value: JsonValue): boolean {
-  if (typeof value !== "object" || value === null) return false;
-  if (isArray(value)) return value.some(namesInherited);
-  return Object.entries(value).some(([k, v]) => k in Object.prototype || namesInherited(v));
+function byLetter(
+  schema: JsonObject,
+  spend: (units: number) => void,
+): (value: JsonValue) => SchemaFault | null {
+  const check = interpret(schema, spend);
+  return (value) => {
+    const path = check(value);
+    return path === null ? null : { path, message: "does not fit the schema" };
+  };
 }
 
 /** The arguments as they are judged and dispatched, and their hash, in one step. */

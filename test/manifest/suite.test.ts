@@ -3,8 +3,23 @@ import { join } from "node:path";
 import { expect, test } from "vitest";
 import type { JsonObject, JsonValue } from "../../kernel/contracts/contracts.ts";
 import { isObject } from "../../kernel/contracts/contracts.ts";
+import { interpret } from "../../kernel/manifest/interpret.ts";
+import { prepare } from "../../kernel/manifest/keywords.ts";
 import { pinSchema } from "../../kernel/manifest/manifest.ts";
 import { vectorsFolder } from "../vectors.ts";
+
+/** The second road for every schema, also for those that the compiler takes. */
+function literally(schema: JsonValue): Pick<ReturnType<typeof pinSchema>, "validate"> {
+  if (!isObject(schema)) return pinSchema(schema);
+  prepare(schema);
+  const check = interpret(schema, () => {});
+  return {
+    validate(value) {
+      const path = check(value);
+      return path === null ? null : { path, message: "" };
+    },
+  };
+}
 
 const HOST = "http://localhost:1234/";
 
@@ -38,7 +53,10 @@ function bundled(schema: JsonValue, remotes: ReadonlyMap<string, JsonValue>): Js
   return { ...schema, $defs: { ...defs, ...Object.fromEntries(embedded) } };
 }
 
-test("the schema suite: no wrong answer, at least 94 % answered", () => {
+test.each([
+  ["the schema suite: no wrong answer, at least 96 % answered", pinSchema],
+  ["the judge by the letter alone: no wrong answer either", literally],
+])("%s", (_name, pin) => {
   const folder = vectorsFolder();
   if (folder === undefined) return;
   const root = join(folder, "json-schema-2020-12");
@@ -61,9 +79,9 @@ test("the schema suite: no wrong answer, at least 94 % answered", () => {
   let all = 0;
   for (const file of readdirSync(root).filter((f) => f.endsWith(".json")))
     for (const group of JSON.parse(readFileSync(join(root, file), "utf8"))) {
-      let pinned: ReturnType<typeof pinSchema> | undefined;
+      let pinned: Pick<ReturnType<typeof pinSchema>, "validate"> | undefined;
       try {
-        pinned = pinSchema(bundled(group.schema, remotes));
+        pinned = pin(bundled(group.schema, remotes));
       } catch (e) {
         refused.set(
           `${file}: ${group.description}: ${e instanceof Error ? e.message : ""}`,
@@ -81,11 +99,34 @@ test("the schema suite: no wrong answer, at least 94 % answered", () => {
   console.log(
     `schema suite: ${right} of ${all} right (${percent.toFixed(2)} %), the rest refused when pinned`,
   );
-  if (percent < 94 || process.env["ATOLL_SHOW_REFUSED"] === "1")
+  if (percent < 96 || process.env["ATOLL_SHOW_REFUSED"] === "1")
     for (const [what, n] of refused) console.log(`${n} refused: ${what}`);
   expect(wrong).toEqual([]);
   expect(all).toBeGreaterThan(1200);
-  expect(percent).toBeGreaterThanOrEqual(94);
+  expect(percent).toBeGreaterThanOrEqual(96);
+});
+
+test("what one item of an array has evaluated says nothing of the next", () => {
+  const branch = (kind: "properties" | "prefixItems", of: JsonValue): JsonObject => ({ [kind]: of });
+  const members = pinSchema({
+    items: {
+      anyOf: [
+        { ...branch("properties", { a: true, k: true }), required: ["a", "k"] },
+        branch("properties", { b: true }),
+      ],
+      unevaluatedProperties: false,
+    },
+  });
+  expect(members.validate([{ a: 1, k: 1 }, { b: 1 }])).toBeNull();
+  expect(members.validate([{ a: 1, k: 1 }, { a: 1 }])).toMatchObject({ path: "/1/a" });
+  const items = pinSchema({
+    items: {
+      anyOf: [{ ...branch("prefixItems", [true, true]), minItems: 2 }, { maxItems: 1 }],
+      unevaluatedItems: false,
+    },
+  });
+  expect(items.validate([[1, 2], []])).toBeNull();
+  expect(items.validate([[1, 2], [1]])).toMatchObject({ path: "/1/0" });
 });
 
 const fault = (schema: JsonObject, value: JsonValue) => pinSchema(schema).validate(value);
@@ -99,7 +140,8 @@ test("keywords that are not implemented exactly are refused by name", () => {
     [{ items: [{}] }, "items: expected a schema"],
     [{ allOf: {} }, "allOf: expected an array"],
     [{ properties: [] }, "properties: expected an object"],
-    [{ unevaluatedItems: false, anyOf: [{ contains: {} }] }, "unevaluatedItems"],
+    [{ $dynamicRef: "https://elsewhere.example/schema" }, "names no schema of this document"],
+    [{ unevaluatedItems: false, $ref: "#/$defs/x" }, "names no schema"],
     [{ $ref: "https://elsewhere.example/schema" }, "elsewhere.example"],
     [{ pattern: "(?=a)" }, "(?=a"],
     [{ pattern: "(a)\\1" }, "\\1"],
@@ -225,6 +267,15 @@ test("hostile schemas cost little, or are refused, and never allow for it", () =
     ]),
   );
   expect(cost({ $defs: laughs, $ref: "#/$defs/d0" }, 1)).toMatchObject({
+    message: "costs too much to judge",
+  });
+  for (const more of [{ unevaluatedProperties: true }, { unevaluatedItems: false }])
+    expect(cost({ $defs: laughs, $ref: "#/$defs/d0", ...more }, 1)).toMatchObject({
+      message: "costs too much to judge",
+    });
+  const wide = Object.fromEntries(Array.from({ length: 10_000 }, (_, i) => [`k${i}`, i]));
+  const many = Array.from({ length: 200 }, () => ({ patternProperties: { "^k": true } }));
+  expect(cost({ allOf: many, unevaluatedProperties: false }, wide)).toMatchObject({
     message: "costs too much to judge",
   });
   const deep = { properties: { a: { $ref: "#" } } };

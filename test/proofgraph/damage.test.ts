@@ -19,6 +19,10 @@ import {
   verifySealed,
 } from "../../kernel/receipts/receipts.ts";
 
+/** The same in every run; ATOLL_RUNS takes a longer look, at other worlds each time. */
+const LONG = Number(process.env["ATOLL_RUNS"] ?? 0);
+const RUNS = LONG > 0 ? { numRuns: LONG } : { numRuns: 10_000, seed: 26 };
+
 /** A key whose signature is a keyed hash: as binding as a real one to whoever holds no secret, and quick. */
 function key(name: string): Signer & Verifier {
   const sign = (text: string) => signatureFrom(digest("sha512", `${name}\n${text}`, "hex"), "sig");
@@ -84,7 +88,7 @@ test("what is sealed verifies, and is read back as it was", () => {
         false,
       ]);
     }),
-    { numRuns: 10_000 },
+    RUNS,
   );
 });
 
@@ -104,7 +108,7 @@ test("any flipped bit of any field is found at its node", () => {
       }
       expect(verify(nodes.map((n, i) => (i === at ? read : n)))?.index).toBe(at);
     }),
-    { numRuns: 10_000 },
+    RUNS,
   );
 });
 
@@ -144,7 +148,7 @@ test("any member with another value, missing, or beside the ten is found at its 
         expect(verify(nodes.map((n, i) => (i === at ? read : n)))?.index).toBe(at);
       },
     ),
-    { numRuns: 10_000 },
+    RUNS,
   );
 });
 function threw(f: () => unknown): boolean {
@@ -221,6 +225,6 @@ test("a dropped, swapped, doubled or spliced node is found at the first place wh
         }
       },
     ),
-    { numRuns: 10_000 },
+    RUNS,
   );
 });
