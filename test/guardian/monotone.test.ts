@@ -7,9 +7,9 @@ import { decide } from "../../kernel/guardian/guardian.ts";
 import { callOf } from "./sample.ts";
 import { factsIn, policyOf, world } from "./worlds.ts";
 
-/** The same in every run; ATOLL_RUNS takes a longer look, at other worlds each time. */
-const LONG = Number(process.env["ATOLL_RUNS"] ?? 0);
-const RUNS = LONG > 0 ? { numRuns: LONG } : { numRuns: 10_000, seed: 26 };
+/** The same in every run; with ATOLL_RUNS above ten thousand a longer look, at other worlds each time. */
+const NUMBER = Number(process.env["ATOLL_RUNS"] ?? 10_000);
+const RUNS = NUMBER > 10_000 ? { numRuns: NUMBER } : { numRuns: NUMBER, seed: 26 };
 
 let allowed = 0;
 let opened = 0;
@@ -29,8 +29,8 @@ test("a deny rule, a forbidden effect or a narrower layer never opens what was c
     RUNS,
   );
   // The property is about something: both happen often.
-  expect(allowed).toBeGreaterThan(100);
-  expect(opened).toBeGreaterThan(100);
+  expect(allowed).toBeGreaterThan(NUMBER / 100);
+  expect(opened).toBeGreaterThan(NUMBER / 200);
 });
 
 /** Every member that the contract of the facts names, at any depth; what people name freely (labels) is content. */
@@ -67,7 +67,7 @@ test("no fact that is taken away opens what was closed", () => {
     }),
     RUNS,
   );
-  expect(closed).toBeGreaterThan(20);
+  expect(closed).toBeGreaterThan(NUMBER / 500);
 });
 
 test("the same call, policy and facts have the same verdict, and judging changes none of them", () => {

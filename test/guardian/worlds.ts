@@ -153,7 +153,7 @@ export function policyOf(base: number, narrowing: number): Policy | null {
 
 const few = <T>(usual: T, ...rare: readonly T[]): fc.Arbitrary<T> =>
   fc.oneof(
-    { weight: 9, arbitrary: fc.constant(usual) },
+    { weight: 30, arbitrary: fc.constant(usual) },
     { weight: rare.length, arbitrary: fc.constantFrom(...rare) },
   );
 const amounts = fc.record({
