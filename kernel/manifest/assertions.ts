@@ -1,6 +1,6 @@
 // The assertions of a schema that look at a value alone, for the judge that goes by the letter.
 
-import { isArray, isObject } from "../contracts/contracts.ts";
+import { isArray, isObject, stringFrom } from "../contracts/contracts.ts";
 import type { JsonArray, JsonObject, JsonValue } from "../contracts/contracts.ts";
 import { distinct, equals, multipleOf, oneOfValues } from "./exact.ts";
 import type { Test } from "./exact.ts";
@@ -27,7 +27,7 @@ export function testsOf(
 ): readonly Test[] {
   const length = (v: string): number => {
     spend(v.length / 8);
-    return [...v].length;
+    return Array.from(v).length;
   };
   const number = (fits: (v: number, bound: number) => boolean, bound: JsonValue): Test => {
     const b = Number(bound);
@@ -52,7 +52,9 @@ export function testsOf(
     listOf(names).every((n) => typeof n === "string" && Object.hasOwn(v, n));
   const make: Readonly<Record<string, (bound: JsonValue) => Test>> = {
     type(names) {
-      const tests = (isArray(names) ? names : [names]).map((n) => TYPES[String(n)] ?? (() => false));
+      const tests = (isArray(names) ? names : [names]).map(
+        (n) => TYPES[stringFrom(n, "type")] ?? (() => false),
+      );
       return (v) => tests.some((t) => t(v));
     },
     const: equals,
@@ -69,7 +71,7 @@ export function testsOf(
     maxProperties: (b) => size(ofObject, less, b),
     minProperties: (b) => size(ofObject, more, b),
     pattern(text) {
-      const pattern = linear(String(text));
+      const pattern = linear(stringFrom(text, "pattern"));
       return (v) => typeof v !== "string" || pattern.test(v);
     },
     uniqueItems: (on) => (on === true ? distinct(spend) : () => true),

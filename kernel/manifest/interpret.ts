@@ -1,7 +1,7 @@
 // The schemas that speak of what other keywords have evaluated, or of the dynamic scope: judged by the letter of the
 // specification, one keyword after the other. The compiler does not follow them from one item of an array to the next.
 
-import { ContractError, at, isArray, isObject } from "../contracts/contracts.ts";
+import { ContractError, at, isArray, isObject, stringFrom } from "../contracts/contracts.ts";
 import type { JsonArray, JsonObject, JsonValue } from "../contracts/contracts.ts";
 import { entriesOf, listOf, testsOf } from "./assertions.ts";
 import type { Test } from "./exact.ts";
@@ -46,12 +46,12 @@ export function interpret(
   ]);
 
   const linear = (pattern: string): LinearPattern => {
-    const { size, test } = linearPattern(pattern);
+    const compiled = linearPattern(pattern);
     return {
-      size,
+      size: compiled.size,
       test(text) {
-        spend(text.length * (4 + size / 4));
-        return test(text);
+        spend(text.length * (4 + compiled.size / 4));
+        return compiled.test(text);
       },
     };
   };
@@ -97,7 +97,7 @@ export function interpret(
   function dynamicTarget(schema: JsonObject, scope: Scope): JsonValue {
     const first = targets.get("$dynamicRef")?.get(schema) ?? false;
     if (!isObject(first)) return first;
-    const name = String(schema["$dynamicRef"]).split("#")[1] ?? "";
+    const name = stringFrom(schema["$dynamicRef"], "$dynamicRef").split("#")[1] ?? "";
     if (first["$dynamicAnchor"] !== name) return first;
     for (const base of scope) {
       const outer = dynamic.get(`${base}#${name}`);

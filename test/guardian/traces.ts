@@ -13,7 +13,7 @@ const signer = signerFromPem(
   `-----BEGIN PRIVATE KEY-----\n${seed.toString("base64")}\n-----END PRIVATE KEY-----\n`,
 );
 const verdicts = new Map<string, number>();
-let chain: JsonValue = "genesis";
+let chain = "genesis";
 let n = 0;
 for (const w of fc.sample(world, { seed: 26, numRuns: 10_000 })) {
   const policy = policyOf(w.base, w.narrowing) ?? policyOf(w.base, -1);
@@ -35,7 +35,7 @@ for (const w of fc.sample(world, { seed: 26, numRuns: 10_000 })) {
     policy_hash: policy.hash,
     expires_at: v.verdict === "ALLOW" ? v.permit.expiresAtMs : 0,
   };
-  chain = hashJson([chain, trace, ++n % 100 === 0 ? signer.sign(String(chain)) : ""]);
+  chain = hashJson([chain, trace, ++n % 100 === 0 ? signer.sign(chain) : ""]);
 }
 process.stdout.write(
   `${JSON.stringify({ node: process.versions.node, n, hash: chain, kinds: verdicts.size, allowed: verdicts.get("ALLOW ") ?? 0 })}\n`,
