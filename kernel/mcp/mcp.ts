@@ -3,6 +3,8 @@
 import { ContractError, isObject } from "../contracts/contracts.ts";
 import type { JsonObject, JsonValue } from "../contracts/contracts.ts";
 
+export * from "./modern.ts";
+
 /** Newest first. `initialize` answers with the client's own revision when it is one of these, else with the newest. */
 export const REVISIONS = ["2026-07-28", "2025-11-25", "2025-06-18"] as const;
 export type Revision = (typeof REVISIONS)[number];
@@ -16,8 +18,8 @@ export const RPC = {
   method: -32601,
   params: -32602,
   internal: -32603,
-  headerMismatch: -32001,
-  unsupportedRevision: -32004,
+  /** As 2026-07-28 numbers it; the revisions before it have no number of their own for this. */
+  unsupportedRevision: -32022,
 } as const;
 
 export type RpcId = string | number;

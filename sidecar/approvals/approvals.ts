@@ -48,7 +48,7 @@ export function openCeremonies(journal: Journal, telemetry: Telemetry): Ceremoni
 }
 
 const after = (ms: number, run: () => void): (() => void) => {
-  const timer = setTimeout(run, Math.min(ms, 2 ** 31 - 1));
+  const timer = setTimeout(run, Math.min(ms, 2 ** 31 - 1)).unref();
   return () => clearTimeout(timer);
 };
 

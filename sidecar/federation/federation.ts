@@ -1,11 +1,21 @@
 // The MCP servers behind the guardian: one session with each, their tools as they are now, calls with our credential.
 
-import { LIMITS, isObject, parseJson } from "../../kernel/contracts/contracts.ts";
+import { isObject } from "../../kernel/contracts/contracts.ts";
 import type { ConnectorPolicy, Hash, JsonObject, JsonValue } from "../../kernel/contracts/contracts.ts";
 import { hashJson } from "../../kernel/crypto/crypto.ts";
-import { HANDSHAKE, RPC, definitionOf, isRevision } from "../../kernel/mcp/mcp.ts";
+import {
+  HANDSHAKE,
+  META,
+  MODERN,
+  RPC,
+  asHeader,
+  definitionOf,
+  isRevision,
+  paramHeaders,
+} from "../../kernel/mcp/mcp.ts";
 import type { SseEvent } from "../../kernel/openai/openai.ts";
 import { SseParser } from "../../kernel/openai/openai.ts";
+import { RpcError, missing, parsed, resultIn } from "./answers.ts";
 import { UpstreamError, upstreamError, wholeBody } from "../dispatch/dispatch.ts";
 import type { UpstreamReply, Upstreams } from "../dispatch/dispatch.ts";
 
@@ -14,24 +24,15 @@ export interface RemoteTool {
   readonly definition: JsonObject;
   readonly hash: Hash;
 }
-/** The upstream answered the call with a JSON-RPC error. */
-export class RpcError extends Error {
-  readonly code: number;
-  readonly data: JsonValue | undefined;
-  constructor(code: number, message: string, data?: JsonValue) {
-    super(message);
-    this.data = data;
-    this.name = "RpcError";
-    this.code = code;
-  }
-}
-
 /** What may happen between a call and its result: messages of the server on the way. */
 export interface Talk {
   /** A session of its own with the server, "" for the one that all share. */
   readonly session: string;
   /** What the client can be asked for in that session. */
   readonly capabilities: JsonObject;
+  /** The client speaks the revision without a handshake, and so shall a server that can. */
+  readonly stateless?: boolean;
+  readonly logLevel?: string;
   notify(method: string, params: JsonObject): void;
   ask(
     method: string,
@@ -44,6 +45,8 @@ const SILENT: Talk = {
   notify: () => {},
   ask: async () => ({ error: { code: RPC.method, message: "the client cannot be asked" } }),
 };
+
+export { RpcError };
 
 export interface Federation {
   /** The tools of one connector, read again when what is known is older than `maxAgeMs`. */
@@ -76,7 +79,11 @@ interface Known {
 
 export function createFederation(upstreams: Upstreams): Federation {
   const sessions = new Map<string, Promise<Session>>();
+  const owners = new Map<string, ConnectorPolicy>();
   const known = new Map<string, Known>();
+  /** Whether a server speaks the revision without a handshake, and which speak no other. */
+  const eras = new Map<string, Promise<boolean>>();
+  const only = new Set<string>();
   const reading = new Map<string, Promise<readonly RemoteTool[]>>();
   let next = 0;
 
@@ -151,12 +158,36 @@ export function createFederation(upstreams: Upstreams): Federation {
     if (session === undefined) {
       session = open(connector, talk.capabilities);
       sessions.set(key, session);
+      owners.set(key, connector);
       session.catch(() => sessions.delete(key));
       // A client that opens sessions without end takes them from itself, never from the shared ones.
       const own = [...sessions.keys()].filter((k) => !k.startsWith(" "));
-      if (own.length > OWN_SESSIONS) sessions.delete(own[0] ?? "");
+      if (own.length > OWN_SESSIONS) end(own[0] ?? "");
     }
     return session;
+  }
+
+  /** Forgets a session, and tells the server so; whether it hears that changes nothing here. */
+  function end(key: string): void {
+    const session = sessions.get(key);
+    const connector = owners.get(key);
+    sessions.delete(key);
+    owners.delete(key);
+    if (session === undefined || connector === undefined) return;
+    void session
+      .then(async (open) => {
+        if (open.id === "") return;
+        const headers = headersOf(open);
+        const reply = await upstreams.send(connector, {
+          method: "DELETE",
+          path: "",
+          headers,
+          body: "",
+          timeoutMs: 5_000,
+        });
+        await wholeBody(reply.body);
+      })
+      .catch(() => undefined);
   }
 
   /** Reads an answer to its result; what the server says before goes to the client. */
@@ -236,6 +267,8 @@ export function createFederation(upstreams: Upstreams): Federation {
     timeoutMs: number,
     talk: Talk = SILENT,
   ): Promise<JsonValue> {
+    if (await isStateless(connector, talk))
+      return await stateless(connector, method, params, signal, timeoutMs, talk);
     for (let attempt = 0; ; attempt++) {
       const session = await sessionOf(connector, talk).catch((error: unknown) => {
         const e = upstreamError(error);
@@ -260,6 +293,85 @@ export function createFederation(upstreams: Upstreams): Federation {
       }
       return await read(connector, session, reply, id, talk, timeoutMs, signal);
     }
+  }
+
+  /** Whether a call goes without a handshake: the client asks for it, or the server knows nothing else. */
+  async function isStateless(connector: ConnectorPolicy, talk: Talk): Promise<boolean> {
+    if (talk.stateless !== true) {
+      if (only.has(connector.url)) return true;
+      const first = await sessionOf(connector, talk).then(
+        () => false,
+        () => true,
+      );
+      if (!first || !(await eraOf(connector))) return false;
+      only.add(connector.url);
+      return true;
+    }
+    return await eraOf(connector);
+  }
+  function eraOf(connector: ConnectorPolicy): Promise<boolean> {
+    let era = eras.get(connector.url);
+    if (era === undefined) {
+      era = stateless(connector, "server/discover", {}, undefined, 10_000, SILENT).then(
+        (result) =>
+          isObject(result) &&
+          Array.isArray(result["supportedVersions"]) &&
+          result["supportedVersions"].includes(MODERN),
+        () => false,
+      );
+      eras.set(connector.url, era);
+      // A server that cannot be reached, or is older, may have become another one a minute later.
+      void era.then((modern) => {
+        if (!modern) setTimeout(() => eras.delete(connector.url), 60_000).unref();
+      });
+    }
+    return era;
+  }
+
+  async function stateless(
+    connector: ConnectorPolicy,
+    method: string,
+    params: JsonObject,
+    signal: AbortSignal | undefined,
+    timeoutMs: number,
+    talk: Talk,
+  ): Promise<JsonValue> {
+    const id = ++next;
+    const theirs = isObject(params["_meta"]) ? params["_meta"] : {};
+    const named = params["name"] ?? params["uri"];
+    const schema =
+      method === "tools/call"
+        ? known.get(connector.url)?.tools.find((t) => t.name === named)?.definition["inputSchema"]
+        : undefined;
+    const _meta: JsonObject = {
+      ...theirs,
+      [META.revision]: MODERN,
+      [META.client]: { name: "atoll", version: "0.1.0" },
+      [META.capabilities]: talk.capabilities,
+      ...(talk.logLevel === undefined ? {} : { [META.logLevel]: talk.logLevel }),
+    };
+    const reply = await upstreams.send(connector, {
+      method: "POST",
+      path: "",
+      headers: {
+        accept: "application/json, text/event-stream",
+        "mcp-protocol-version": MODERN,
+        "mcp-method": method,
+        ...(typeof named === "string" && method !== "completion/complete"
+          ? { "mcp-name": asHeader(named) }
+          : {}),
+        ...paramHeaders(schema, isObject(params["arguments"]) ? params["arguments"] : {}),
+      },
+      body: JSON.stringify({ jsonrpc: "2.0", id, method, params: { ...params, _meta } }),
+      timeoutMs,
+      ...(signal === undefined ? {} : { signal }),
+    });
+    const type = reply.headers["content-type"] ?? "";
+    // Errors of the protocol come with a status of their own here; anything else is no answer of an MCP server.
+    if (reply.status === 200 || type.startsWith("application/json"))
+      return await read(connector, { id: "", revision: MODERN }, reply, id, talk, timeoutMs, signal);
+    await wholeBody(reply.body).catch(() => undefined);
+    throw new UpstreamError("ERR_CONNECTOR_FAILED", `the MCP server answered ${reply.status}`, false);
   }
 
   async function list(connector: ConnectorPolicy): Promise<readonly RemoteTool[]> {
@@ -300,8 +412,7 @@ export function createFederation(upstreams: Upstreams): Federation {
     },
     call,
     leave(session) {
-      for (const key of sessions.keys())
-        if (session !== "" && key.startsWith(`${session} `)) sessions.delete(key);
+      for (const key of [...sessions.keys()]) if (session !== "" && key.startsWith(`${session} `)) end(key);
     },
   };
 }
@@ -309,30 +420,3 @@ const headersOf = (session: Session): Record<string, string> => ({
   "mcp-protocol-version": session.revision,
   ...(session.id === "" ? {} : { "mcp-session-id": session.id }),
 });
-
-function missing(): never {
-  throw new UpstreamError("ERR_CONNECTOR_FAILED", "the MCP server's answer has no result", false);
-}
-function parsed(bytes: Uint8Array): JsonValue {
-  if (bytes.length === 0) return null;
-  try {
-    return parseJson(bytes, LIMITS.chat);
-  } catch (error) {
-    throw new UpstreamError(
-      "ERR_CONNECTOR_FAILED",
-      `the MCP server's answer is no JSON: ${error instanceof Error ? error.message : ""}`,
-      false,
-    );
-  }
-}
-function resultIn(value: JsonValue, id: number): JsonValue | undefined {
-  if (!isObject(value) || value["id"] !== id) return undefined;
-  const error = value["error"];
-  if (isObject(error))
-    throw new RpcError(
-      typeof error["code"] === "number" ? error["code"] : 0,
-      typeof error["message"] === "string" ? error["message"] : "error",
-      error["data"],
-    );
-  return value["result"];
-}

@@ -43,10 +43,14 @@ import {
   urlOf,
 } from "./reading.ts";
 import { sixteen } from "./chance.ts";
+import { LostAnswers } from "./lost.ts";
+import { releaseInput } from "./releases.ts";
 import { Sessions } from "./sessions.ts";
 import type { Session } from "./sessions.ts";
 
 export type { Active, Approvals, Ask, Caller, GovernOptions, Spending, Told } from "./ask.ts";
+export { effectDraft, releaseFrom, reopen } from "./releases.ts";
+export type { OpenIntent, Release } from "./releases.ts";
 export { Sessions } from "./sessions.ts";
 export type { RestoredSession, Session } from "./sessions.ts";
 
@@ -64,6 +68,7 @@ export class Governor {
   readonly sessions: Sessions;
   readonly #executor;
   readonly #intents = new Map<string, Stamp>();
+  readonly lost = new LostAnswers();
   readonly #throttle = createThrottle();
   #evidence: EvidenceFact[] = [];
   #underWay = 0;
@@ -78,7 +83,8 @@ export class Governor {
       clock: {
         now: this.#now,
         after: (ms, run) => {
-          const timer = setTimeout(run, Math.min(ms, 2 ** 31 - 1));
+          // A call that only waits for the agent's word does not keep the process.
+          const timer = setTimeout(run, Math.min(ms, 2 ** 31 - 1)).unref();
           return () => clearTimeout(timer);
         },
       },
@@ -296,6 +302,17 @@ export class Governor {
       frozen: this.#o.frozen().state === "frozen",
       policy_hash: policy.hash,
     };
+  }
+
+  /** Makes it durable that a call was released, so that its outcome can be told after a restart. */
+  async released(receiptId: string, callId: string, target: string): Promise<boolean> {
+    const untilMs = this.#now() + (this.active.policy.tools.get(target)?.timeoutMs ?? 0);
+    try {
+      await this.#o.journal.append([], [releaseInput({ receiptId, callId, untilMs })]).durable;
+      return true;
+    } catch {
+      return false;
+    }
   }
 
   taint(caller: Caller): void {

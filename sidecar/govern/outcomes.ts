@@ -13,6 +13,8 @@ interface OpenCall {
   tell: (outcome: Outcome) => void;
   readonly told: Promise<Told>;
   bound: string;
+  /** What an earlier call of the same id was told: a history may still hold it. */
+  readonly before: string;
 }
 
 export type Bound =
@@ -31,9 +33,9 @@ export class Outcomes {
   }
 
   /** Names an open call by what the agent will call it; `told` is what the executor will say of its outcome. */
-  open(session: string, id: string, call: Omit<OpenCall, "bound">): void {
+  open(session: string, id: string, call: Omit<OpenCall, "bound" | "before">): void {
     const key = `${session} ${id}`;
-    const entry: OpenCall = { ...call, bound: "" };
+    const entry: OpenCall = { ...call, bound: "", before: this.#calls.get(key)?.bound ?? "" };
     this.#calls.delete(key);
     this.#calls.set(key, entry);
     for (const [k, c] of this.#calls) {
@@ -52,6 +54,7 @@ export class Outcomes {
     if (call === undefined) return { state: "unknown" };
     const hash = hashJson(content);
     if (call.bound !== "") return { state: call.bound === hash ? "again" : "other" };
+    if (hash === call.before) return { state: "again" };
     call.bound = hash;
     call.tell(
       failed

@@ -24,7 +24,7 @@ import { checkConfig, principalOf } from "../config/config.ts";
 import type { BundleInput, GuardianConfig, Listen } from "../config/config.ts";
 import { createUpstreams } from "../dispatch/dispatch.ts";
 import { createFederation } from "../federation/federation.ts";
-import { Governor } from "../govern/govern.ts";
+import { Governor, reopen } from "../govern/govern.ts";
 import type { Active } from "../govern/govern.ts";
 import { Outcomes } from "../govern/outcomes.ts";
 import { createCallers } from "../identity/identity.ts";
@@ -206,14 +206,22 @@ export async function startGuardian(
     spending: budget,
     approvals: () => approvals,
   });
+  // Nobody can say which of these answers arrived before the guardian went down.
+  for (const { receipt, session, atMs } of before.receipts)
+    if (receipt.status === "PERMITTED" && receipt.tool.startsWith("model:"))
+      governor.lost.add(session, receipt.tool, receipt.args_hash, atMs);
   freezer.onFreeze = () => governor.abort();
 
   const callers = createCallers({ policy: () => active.policy, pod: me, now: Date.now });
+  const outcomes = new Outcomes();
+  for (const open of before.awaited)
+    reopen(open, { journal, outcomes, spending: budget, policy: () => active.policy, now: Date.now });
+
   const upstreams = createUpstreams({ credentials: config.credentials });
   const sandbox = lazySandbox(config.modules);
   const surface: Surface = {
     governor,
-    outcomes: new Outcomes(),
+    outcomes,
     upstreams,
     telemetry,
     federation: createFederation(upstreams),
@@ -294,7 +302,8 @@ export async function startGuardian(
       // What a tunnel carries has no end of its own; its record tells how far it came.
       proxy.end();
       if (governor.underWay > 0) await new Promise((r) => setTimeout(r, 50));
-      governor.abort();
+      // What the agent carries out itself goes on, and is waited for again after the restart.
+      if (governor.underWay > 0) governor.abort();
       await Promise.all(
         servers.map(
           (s) =>

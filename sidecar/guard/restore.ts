@@ -1,7 +1,6 @@
 // What a restart knows from the journal: sessions, budgets, calls that were under way, the freeze, receipts by id.
 
-import { randomBytes } from "node:crypto";
-import { epochOf, makeId, timestampOf } from "../../kernel/contracts/contracts.ts";
+import { epochOf } from "../../kernel/contracts/contracts.ts";
 import type {
   Facts,
   JsonObject,
@@ -10,19 +9,23 @@ import type {
   SealedNode,
   SessionId,
 } from "../../kernel/contracts/contracts.ts";
-import { EMPTY_USAGE, outcomeReceipt, parseReceipt, receiptBody } from "../../kernel/receipts/receipts.ts";
-import type { RestoredSession } from "../govern/govern.ts";
+import { parseReceipt } from "../../kernel/receipts/receipts.ts";
+import { effectDraft, releaseFrom } from "../govern/govern.ts";
+import type { OpenIntent, Release, RestoredSession } from "../govern/govern.ts";
 import type { Entry } from "../journal/journal.ts";
 
 export interface Restored {
   readonly sessions: readonly RestoredSession[];
   /** Calls that were begun and have no outcome: closed as UNKNOWN, never carried out again. */
   readonly unknown: readonly NodeDraft[];
+  /** Calls that the agent carries out and may still tell of. */
+  readonly awaited: readonly OpenIntent[];
   readonly freeze: Facts["freeze"];
   readonly receipts: readonly {
     readonly receipt: Receipt;
     readonly session: SessionId;
     readonly lamport: number;
+    readonly atMs: number;
   }[];
 }
 
@@ -39,6 +42,7 @@ export function restore(
   const sessions = new Map<SessionId, { principal: string; openedAtMs: number; calls: number }>();
   const open = new Map<string, { readonly sealed: SealedNode; readonly receipt: Receipt }>();
   const receipts: Restored["receipts"][number][] = [];
+  const releases = new Map<string, Release>();
   const tainted = new Map<string, boolean>();
   let freeze: Facts["freeze"] = { state: "clear" };
   for (const entry of entries) {
@@ -46,6 +50,8 @@ export function restore(
       // The facts of a call say whether its session had read untrusted content by then; they stand in the log in the
       // order in which they were gathered, so the last word counts.
       const facts = entry.input.value;
+      const release = releaseFrom(facts);
+      if (release !== undefined) releases.set(release.receiptId, release);
       if (
         typeof facts === "object" &&
         facts !== null &&
@@ -69,10 +75,18 @@ export function restore(
     freeze = freezeAfter(freeze, node.kind, node.body, hash);
     if (!isReceipt(node.body)) continue;
     const receipt = parseReceipt(node.body);
-    receipts.push({ receipt, session: node.session_id, lamport: node.lamport });
+    receipts.push({
+      receipt,
+      session: node.session_id,
+      lamport: node.lamport,
+      atMs: epochOf(node.issued_at),
+    });
     if (receipts.length > 20_000) receipts.splice(0, 10_000);
     if (node.kind === "INTENT") open.set(receipt.effect_id, { sealed: entry.sealed, receipt });
-    if (node.kind === "EFFECT") open.delete(receipt.effect_id);
+    if (node.kind === "EFFECT") {
+      releases.delete(open.get(receipt.effect_id)?.receipt.receipt_id ?? "");
+      open.delete(receipt.effect_id);
+    }
     if (node.session_id === ownSession || receipt.principal === "") continue;
     let session = sessions.get(node.session_id);
     if (session === undefined)
@@ -89,27 +103,20 @@ export function restore(
     if (node.kind === "EFFECT" && receipt.tool.startsWith("tool:") && !trusted(receipt.tool))
       tainted.set(node.session_id, true);
   }
-  const now = timestampOf(nowMs);
-  const unknown = [...open.values()].map(
-    ({ sealed, receipt }): NodeDraft => ({
-      kind: "EFFECT",
-      session_id: sealed.node.session_id,
-      parents: [sealed.hash],
-      issued_at: now,
-      body: receiptBody(
-        outcomeReceipt(receipt, {
-          receiptId: makeId("rcp", randomBytes(16)),
-          status: "UNKNOWN",
-          code: "ERR_OUTCOME_UNKNOWN",
-          outputHash: "",
-          usage: { ...EMPTY_USAGE, calls: 1 },
-        }),
-      ),
-    }),
-  );
+  const awaited: OpenIntent[] = [];
+  const unknown: NodeDraft[] = [];
+  for (const { sealed, receipt } of open.values()) {
+    const release = releases.get(receipt.receipt_id);
+    if (release !== undefined && release.untilMs > nowMs) awaited.push({ sealed, receipt, release });
+    else
+      unknown.push(
+        effectDraft({ sealed, receipt }, nowMs, { status: "UNKNOWN", code: "ERR_OUTCOME_UNKNOWN" }),
+      );
+  }
   return {
     sessions: [...sessions].map(([id, s]) => ({ id, ...s, tainted: tainted.get(id) === true })),
     unknown,
+    awaited,
     freeze,
     receipts,
   };

@@ -17,7 +17,10 @@ export async function bindResults(
   if (caller.state === "refused") return undefined;
   const session = s.governor.sessionOf(caller).id;
   let drift: Refusal | undefined;
+  // An id that stands twice in a history was used again by the model: the last result is that of the last call.
+  const last = new Map(results.map((r) => [r.callId, r]));
   for (const result of results) {
+    if (last.get(result.callId) !== result) continue;
     const bound = await s.outcomes.bind(session, result.callId, result.content, result.failed);
     if (bound.state === "again") continue;
     if (bound.state !== "bound") {

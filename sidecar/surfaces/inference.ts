@@ -3,6 +3,7 @@
 import type { FastifyInstance, FastifyReply, FastifyRequest } from "fastify";
 import { ContractError, LIMITS, isObject, parseJson } from "../../kernel/contracts/contracts.ts";
 import type { Amounts, Code, JsonObject } from "../../kernel/contracts/contracts.ts";
+import { hashJson } from "../../kernel/crypto/crypto.ts";
 import type { Outcome } from "../../kernel/executor/executor.ts";
 import { SseError, SseParser, writeSse } from "../../kernel/openai/openai.ts";
 import type { AnswerStream, Asked, Written } from "../../kernel/openai/openai.ts";
@@ -81,6 +82,22 @@ async function serve(
     estimate: estimateOf(s.governor, model.target, size, asked.maxOutput, asked.n),
     signal: goneSignal(request, reply),
   };
+  const { lost } = s.governor;
+  const { id } = s.governor.sessionOf(caller);
+  const argsHash = hashJson(job.args);
+  // An SDK that lost the connection sends the request again by itself. It was let go already, and perhaps paid for.
+  if (
+    /^[1-9]/.test(String(request.headers["x-stainless-retry-count"] ?? "")) &&
+    lost.has(id, model.target, argsHash, s.governor.now)
+  )
+    return refuse(
+      "ERR_OUTCOME_UNKNOWN",
+      "the request was let go before the connection was lost",
+      model.target,
+    );
+  reply.raw.once("close", () => {
+    if (!reply.raw.writableFinished) lost.add(id, model.target, argsHash, s.governor.now);
+  });
   return asked.stream ? await streamed(job, reply) : await whole(job, reply);
 }
 

@@ -27,6 +27,7 @@ const FLAGS: readonly (readonly [string, string, string])[] = [
 const ID = /^atoll-[0-9a-f]{32}-([stefur]{1,6})$/;
 const CLOSED_KEPT = 1_000;
 const WAITING_MOST = 1_000;
+const UNREAD_MOST = 8 << 20;
 
 export class McpClients {
   readonly #waiting = new Map<
@@ -122,6 +123,11 @@ export class McpReply {
   #write(text: string): boolean {
     const { raw } = this.#reply;
     if (!this.#accepts || raw.destroyed) return false;
+    // A server that says more than its client reads loses that client, not the guardian's memory.
+    if (raw.writableLength > UNREAD_MOST) {
+      raw.destroy();
+      return false;
+    }
     if (!this.#opened) {
       this.#opened = true;
       this.#reply.hijack();

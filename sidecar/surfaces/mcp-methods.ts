@@ -1,13 +1,15 @@
 // What a client of the gateway may ask for, method by method; everything that reaches a server is judged first.
 
-import { isObject } from "../../kernel/contracts/contracts.ts";
+import { LIMITS, isObject, parseJson } from "../../kernel/contracts/contracts.ts";
 import type { ConnectorPolicy, JsonObject, JsonValue } from "../../kernel/contracts/contracts.ts";
 import type { Outcome } from "../../kernel/executor/executor.ts";
 import {
   HANDSHAKE,
+  META,
   REVISIONS,
   RPC,
   deniedResult,
+  paramFault,
   resultOutput,
   rpcError,
   rpcResult,
@@ -20,7 +22,7 @@ import type { Caller } from "../govern/govern.ts";
 import type { McpClient, McpClients, McpReply } from "./mcp-clients.ts";
 import { failed } from "./models.ts";
 import { messageOf } from "./replies.ts";
-import type { Stamp } from "./replies.ts";
+import type { Refusal, Stamp } from "./replies.ts";
 import { callTool, shownName, shownTools } from "./tools.ts";
 import type { Surface } from "./surface.ts";
 
@@ -40,11 +42,13 @@ export interface Asking {
   readonly connector: ConnectorPolicy | undefined;
   readonly reply: McpReply;
   readonly signal: AbortSignal;
+  /** Of a request of the revision without a handshake. */
+  readonly headers: Readonly<Record<string, unknown>> | undefined;
 }
 
-const SERVER: JsonObject = { name: "atoll", version: "0.1.0" };
+export const SERVER: JsonObject = { name: "atoll", version: "0.1.0" };
 const textIn = (o: JsonObject, key: string): string => (typeof o[key] === "string" ? o[key] : "");
-const metaOf = (params: JsonObject): JsonObject => (isObject(params["_meta"]) ? params["_meta"] : {});
+export const metaOf = (params: JsonObject): JsonObject => (isObject(params["_meta"]) ? params["_meta"] : {});
 
 export async function method(a: Asking): Promise<Answer> {
   const { s, message, connector } = a;
@@ -68,12 +72,6 @@ export async function method(a: Asking): Promise<Answer> {
         session === "" ? {} : { "mcp-session-id": session },
       );
     }
-    case "server/discover":
-      return ok({
-        supportedVersions: [...REVISIONS],
-        capabilities: capabilitiesOf(a),
-        serverInfo: SERVER,
-      });
     case "ping":
       return ok({});
     case "tools/list": {
@@ -91,7 +89,7 @@ export async function method(a: Asking): Promise<Answer> {
 }
 
 /** What the policy lets this principal ask of the connector, beside its tools. */
-function capabilitiesOf({ s, caller, connector }: Asking): JsonObject {
+export function capabilitiesOf({ s, caller, connector }: Asking): JsonObject {
   const offers = (name: string): boolean =>
     connector !== undefined && s.governor.offers(caller, `tool:${connector.name}/${name}`);
   return {
@@ -106,7 +104,7 @@ function capabilitiesOf({ s, caller, connector }: Asking): JsonObject {
 }
 
 async function toolsCall(a: Asking): Promise<Answer> {
-  const { message, connector } = a;
+  const { s, message, connector } = a;
   const { params } = message;
   const name = params["name"];
   const args = params["arguments"] ?? {};
@@ -116,10 +114,14 @@ async function toolsCall(a: Asking): Promise<Answer> {
       body: rpcError(message.id, RPC.params, "`name` is a string and `arguments` an object"),
     };
   const split = connector === undefined ? splitName(name) : { connector: connector.name, name };
+  if (a.headers !== undefined) {
+    const fault = await headersFault(a, split?.connector ?? "", split?.name ?? name, args);
+    if (fault !== undefined) return { status: 400, body: rpcError(message.id, fault.code, fault.message) };
+  }
   const meta = metaOf(params);
   const key = meta["dev.atoll/idempotency-key"];
   let beat: NodeJS.Timeout | undefined;
-  const called = await callTool(a.s, a.caller, {
+  const called = await callTool(s, a.caller, {
     connector: split?.connector ?? "unknown",
     name: split?.name ?? name,
     args,
@@ -128,14 +130,16 @@ async function toolsCall(a: Asking): Promise<Answer> {
     signal: a.signal,
     talk: talkOf(a, split?.connector ?? "unknown"),
     meta: passedMeta(meta),
+    more: roundOf(a),
     held: () => {
       beat = setInterval(() => a.reply.beat(), 5_000);
     },
   });
   clearInterval(beat);
-  const receipt = called.stamp?.receiptId ?? "";
-  if (called.refusal !== undefined) {
-    const r = called.refusal;
+  if (called.rpc !== undefined && a.headers !== undefined) return rpcAnswer(a, called.rpc, called.stamp);
+  const r = called.refusal ?? (await refusedQuestion(a, split?.connector ?? "", called.result));
+  const receipt = (r?.stamp ?? called.stamp)?.receiptId ?? "";
+  if (r !== undefined) {
     const denied = deniedResult({
       code: r.code,
       text: `${messageOf(r)}. Receipt ${receipt}.${r.approval === undefined ? "" : ` Approval ${textIn(r.approval, "id")} is needed; once it is granted, the identical call passes once.`}`,
@@ -150,6 +154,50 @@ async function toolsCall(a: Asking): Promise<Answer> {
     body: rpcResult(message.id, { ...result, _meta: { ...metaOf(result), "dev.atoll/receipt": receipt } }),
     stamp: called.stamp,
   };
+}
+
+/** What a client sends with a later round of the same request. */
+function roundOf({ headers, message }: Asking): JsonObject {
+  const { inputResponses, requestState } = message.params;
+  if (headers === undefined) return {};
+  return {
+    ...(inputResponses === undefined ? {} : { inputResponses }),
+    ...(requestState === undefined ? {} : { requestState }),
+  };
+}
+
+/** An error of the protocol that the server answered with, as it is, scrubbed. */
+function rpcAnswer({ s, message }: Asking, error: RpcError, stamp: Stamp | undefined): Answer {
+  const text = s.upstreams.scrub(JSON.stringify(error.data ?? { receipt: stamp?.receiptId ?? "" }));
+  const data: JsonValue = parseJson(new TextEncoder().encode(text), LIMITS.args);
+  const body = rpcError(message.id, error.code, s.upstreams.scrub(error.message), data);
+  return { status: 200, body, stamp };
+}
+
+async function headersFault(a: Asking, connector: string, name: string, args: JsonObject) {
+  const found = a.s.governor.active.policy.connectors.get(connector);
+  if (found?.kind !== "mcp") return undefined;
+  const tools = await a.s.federation.tools(found).catch(() => []);
+  const schema = tools.find((t) => t.name === name)?.definition["inputSchema"];
+  return paramFault(schema, args, a.headers ?? {});
+}
+
+/** A result that asks the client something is judged question by question; one that is refused refuses the result. */
+async function refusedQuestion(
+  { s, caller }: Asking,
+  connector: string,
+  result: JsonObject | undefined,
+): Promise<Refusal | undefined> {
+  const questions = result?.["resultType"] === "input_required" ? result["inputRequests"] : undefined;
+  if (!isObject(questions)) return undefined;
+  for (const question of Object.values(questions)) {
+    const name = isObject(question) && typeof question["method"] === "string" ? question["method"] : "";
+    const params = isObject(question) && isObject(question["params"]) ? question["params"] : {};
+    const target = asTool(connector, ASKED_BACK.has(name) ? name : "unknown");
+    const told = await s.governor.attest({ target, source: "mcp", args: params, caller });
+    if (told.kind === "refused") return told.refusal;
+  }
+  return undefined;
 }
 
 /** Of a client's `_meta` only the token under which it wants to hear of progress goes on. */
@@ -179,7 +227,7 @@ async function other(a: Asking): Promise<Answer> {
       status: 200,
       body: rpcError(message.id, RPC.method, `no method \`${message.method.slice(0, 80)}\``),
     };
-  const { _meta: _, ...args } = message.params;
+  const { _meta: _m, inputResponses: _r, requestState: _s, ...args } = message.params;
   const target = asTool(connector?.name ?? "unknown", message.method);
   const tool = s.governor.active.policy.tools.get(target);
   let theirs: RpcError | undefined;
@@ -195,7 +243,7 @@ async function other(a: Asking): Promise<Answer> {
         const result = await s.federation.call(
           connector,
           message.method,
-          { ...args, _meta: passedMeta(metaOf(message.params)) },
+          { ...args, ...roundOf(a), _meta: passedMeta(metaOf(message.params)) },
           AbortSignal.any([signal, a.signal]),
           tool?.timeoutMs ?? 10_000,
           talkOf(a, connector.name),
@@ -216,21 +264,23 @@ async function other(a: Asking): Promise<Answer> {
   if (tool?.trusted !== true && (told.kind === "done" || theirs !== undefined)) s.governor.taint(caller);
   const stamp = told.kind === "refused" ? told.refusal.stamp : told.stamp;
   const receipt = stamp?.receiptId ?? "";
-  if (told.kind === "done") {
-    const result = isObject(told.output) ? told.output : {};
+  const result = told.kind === "done" && isObject(told.output) ? told.output : {};
+  const refusal =
+    told.kind === "refused" ? told.refusal : await refusedQuestion(a, connector?.name ?? "", result);
+  if (refusal === undefined) {
     // An empty result stays empty: there the protocol has it so, and the receipt stands in the header.
     const noted = Object.keys(result).length === 0 ? {} : { _meta: { "dev.atoll/receipt": receipt } };
     return { status: 200, body: rpcResult(message.id, { ...result, ...noted }), stamp };
   }
-  const note: JsonObject = { receipt, reason: told.refusal.code };
-  if (theirs !== undefined) {
-    const text = s.upstreams.scrub(theirs.message);
-    return { status: 200, body: rpcError(message.id, theirs.code, text, theirs.data ?? note), stamp };
-  }
-  const undeclared = told.refusal.code === "DENY_TOOL_NOT_FOUND";
-  const body = rpcError(message.id, undeclared ? RPC.method : RPC.internal, messageOf(told.refusal), note);
+  if (theirs !== undefined) return rpcAnswer(a, theirs, stamp);
+  const note: JsonObject = { receipt: refusal.stamp?.receiptId ?? receipt, reason: refusal.code };
+  const undeclared = refusal.code === "DENY_TOOL_NOT_FOUND";
+  const body = rpcError(message.id, undeclared ? RPC.method : RPC.internal, messageOf(refusal), note);
   return { status: 200, body, stamp };
 }
+
+/** A client's session with the servers: nobody else's, even with the same id. */
+export const ownSession = (session: string, principal: string): string => `${session}@${principal}`;
 
 const ASKED_BACK: ReadonlySet<string> = new Set([
   "sampling/createMessage",
@@ -253,17 +303,22 @@ function talkOf(a: Asking, connector: string): Talk {
   );
   // A session of one's own with the server only for what needs one: everybody else shares.
   const own = Object.keys(capabilities).length > 0 || offers("resources/subscribe");
+  const { [META.logLevel]: level } = metaOf(a.message.params);
+  const silent = a.headers !== undefined && level === undefined;
   return {
-    session: own ? client.session : "",
+    session: own && client.session !== "" ? ownSession(client.session, caller.id) : "",
     capabilities,
+    stateless: a.headers !== undefined,
+    ...(typeof level === "string" && offers("logging/setLevel") ? { logLevel: level } : {}),
     notify(name, params) {
       const progress = name === "notifications/progress" && params["progressToken"] === token;
-      const log = name === "notifications/message" && offers("logging/setLevel");
+      const log = name === "notifications/message" && !silent && offers("logging/setLevel");
       if ((progress && token !== undefined) || log) reply.send({ jsonrpc: "2.0", method: name, params });
     },
     async ask(name, params) {
       if (name === "ping") return { result: {} };
-      if (!ASKED_BACK.has(name)) return { error: { code: RPC.method, message: `no method \`${name}\`` } };
+      if (!ASKED_BACK.has(name) || a.headers !== undefined)
+        return { error: { code: RPC.method, message: `no method \`${name}\`` } };
       const target = asTool(connector, name);
       const { _meta: _, ...args } = params;
       let heard: { readonly error: JsonObject } | undefined;

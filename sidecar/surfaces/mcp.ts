@@ -2,14 +2,25 @@
 
 import type { FastifyInstance, FastifyReply, FastifyRequest } from "fastify";
 import { ContractError, LIMITS, isObject } from "../../kernel/contracts/contracts.ts";
-import type { JsonObject } from "../../kernel/contracts/contracts.ts";
-import { REVISIONS, RPC, isRevision, parseMessage, rpcError } from "../../kernel/mcp/mcp.ts";
+import {
+  META,
+  MODERN,
+  REVISIONS,
+  RPC,
+  isModern,
+  isRevision,
+  modernFault,
+  parseMessage,
+  rpcError,
+  statusOfRpc,
+} from "../../kernel/mcp/mcp.ts";
 import type { Message } from "../../kernel/mcp/mcp.ts";
 import type { Caller } from "../govern/govern.ts";
 import { bodyOf, goneSignal } from "./http.ts";
 import { McpClients, McpReply } from "./mcp-clients.ts";
-import { method } from "./mcp-methods.ts";
+import { metaOf, method, ownSession } from "./mcp-methods.ts";
 import type { Answer } from "./mcp-methods.ts";
+import { modernMethod } from "./mcp-modern.ts";
 import { messageOf, stampHeaders } from "./replies.ts";
 import type { Surface } from "./surface.ts";
 
@@ -32,7 +43,8 @@ export function mcpSurface(app: FastifyInstance, s: Surface): void {
       if (session === undefined || gateway.clients.of(session) === undefined)
         return reply.status(404).send(rpcError(null, RPC.request, "no such session"));
       gateway.clients.close(session);
-      s.federation.leave(session);
+      const caller = s.callerOf(request);
+      if (caller.state === "verified") s.federation.leave(ownSession(session, caller.id));
       return reply.status(204).send();
     });
     // There is no stream of messages of our own: what a server says comes with the call it belongs to.
@@ -123,24 +135,27 @@ async function answerTo(
       cancel(gateway, keyOf(caller, session, message.params["requestId"]));
     return { status: 202 };
   }
-  const revision = revisionOf(request, message.params);
-  if (message.method !== "initialize" && revision !== undefined && !isRevision(revision))
+  const known = (revision: string): boolean => isRevision(revision) || revision === ASSUMED;
+  const modern =
+    isModern(request.headers, message.params, known) &&
+    (message.method !== "initialize" || headerOf(request, "mcp-protocol-version") === MODERN);
+  const fault = modern ? modernFault(request.headers, message.method, message.params, REVISIONS) : undefined;
+  if (fault !== undefined)
     return {
-      status: 400,
-      body: rpcError(message.id, RPC.unsupportedRevision, "unsupported protocol version", {
-        supported: [...REVISIONS],
-        requested: revision,
-      }),
+      status: statusOfRpc(fault.code),
+      body: rpcError(message.id, fault.code, fault.message, fault.data),
     };
   const taken = new AbortController();
   const key = keyOf(caller, session, message.id);
   const same = gateway.underWay.get(key) ?? new Set();
   gateway.underWay.set(key, same.add(taken));
   try {
-    return await method({
+    const own = metaOf(message.params)[META.capabilities];
+    return await (modern ? modernMethod : method)({
       s,
       clients,
-      client,
+      client: modern ? { session: "", capabilities: isObject(own) ? own : {} } : client,
+      headers: modern ? request.headers : undefined,
       caller,
       message,
       connector,
@@ -162,11 +177,5 @@ function cancel(gateway: Gateway, key: string): void {
   if (others.length === 0) one?.abort();
 }
 
-/** The revision of a request without a handshake stands in its `_meta`; elsewhere in the header. */
-function revisionOf(request: FastifyRequest, params: JsonObject): string | undefined {
-  const meta = params["_meta"];
-  const own = isObject(meta) ? meta["io.modelcontextprotocol/protocolVersion"] : undefined;
-  const named = typeof own === "string" ? own : headerOf(request, "mcp-protocol-version");
-  // The revision that the protocol assumes where none is named.
-  return named === "2025-03-26" ? undefined : named;
-}
+/** The revision that the protocol assumes where none is named. */
+const ASSUMED = "2025-03-26";

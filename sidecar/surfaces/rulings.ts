@@ -116,7 +116,9 @@ async function ruleOne(
         args,
         caller,
         open: true,
-        dispatch: (_signal, stamp) => {
+        dispatch: async (_signal, stamp) => {
+          if (!(await governor.released(stamp.receiptId, id, target)))
+            return { status: "failed", code: "JOURNAL_UNAVAILABLE", detail: "the release is not durable" };
           outcomes.open(session, id, {
             target,
             trusted: tool?.trusted ?? false,
@@ -125,7 +127,7 @@ async function ruleOne(
             told,
           });
           resolve({ stamp });
-          return outcome;
+          return await outcome;
         },
       });
       void told.then((t) => resolve({ told: t }));

@@ -26,6 +26,8 @@ export interface ToolCalled {
   readonly refusal: Refusal | undefined;
   readonly stamp: Stamp | undefined;
   readonly receipt: Receipt | null;
+  /** The server answered with an error of the protocol. */
+  readonly rpc?: RpcError;
 }
 
 /** A tool as the gateway shows it. */
@@ -93,6 +95,8 @@ export async function callTool(
     /** What is said on the way, for surfaces that can say it. */
     readonly talk?: Talk;
     readonly meta?: JsonObject;
+    /** What belongs to a later round of the same request. */
+    readonly more?: JsonObject;
     /** The answer is held for a person from now on. */
     readonly held?: () => void;
   },
@@ -103,6 +107,7 @@ export async function callTool(
   const connector = policy.connectors.get(call.connector);
   if (connector?.kind === "mcp" && tool !== undefined && tool.definition !== "") await look(s, connector);
   let result: JsonObject | undefined;
+  let rpc: RpcError | undefined;
   const run = () =>
     s.governor.ask({
       target,
@@ -119,6 +124,7 @@ export async function callTool(
           return { status: "failed", code: "DENY_CONNECTOR", detail: `no connector \`${call.connector}\`` };
         const outcome = await remoteCall(s, connector, tool, call, both);
         result = outcome.result;
+        rpc = outcome.rpc;
         return outcome.outcome;
       },
     });
@@ -147,7 +153,14 @@ export async function callTool(
     if (tool?.trusted !== true) s.governor.taint(caller);
     return { result, refusal: undefined, stamp: told.refusal.stamp, receipt: told.receipt };
   }
-  return { result: undefined, refusal: told.refusal, stamp: told.refusal.stamp, receipt: told.receipt };
+  const { refusal, receipt } = told;
+  return {
+    result: undefined,
+    refusal,
+    stamp: refusal.stamp,
+    receipt,
+    ...(rpc === undefined ? {} : { rpc }),
+  };
 }
 
 /** Looks at the definitions again, so that a pin is compared with what the server offers now. */
@@ -165,9 +178,14 @@ async function remoteCall(
     readonly args: JsonObject;
     readonly talk?: Talk;
     readonly meta?: JsonObject;
+    readonly more?: JsonObject;
   },
   signal: AbortSignal,
-): Promise<{ readonly outcome: Outcome; readonly result: JsonObject | undefined }> {
+): Promise<{
+  readonly outcome: Outcome;
+  readonly result: JsonObject | undefined;
+  readonly rpc?: RpcError;
+}> {
   const started = performance.now();
   try {
     const value = await s.federation.call(
@@ -176,6 +194,7 @@ async function remoteCall(
       {
         name: call.name,
         arguments: call.args,
+        ...call.more,
         ...(call.meta === undefined || Object.keys(call.meta).length === 0 ? {} : { _meta: call.meta }),
       },
       signal,
@@ -216,6 +235,7 @@ async function remoteCall(
           usage: { calls: 1 },
         },
         result: undefined,
+        rpc: error,
       };
     // Taken back while the server had it: nobody knows what came of it.
     if (signal.aborted)
