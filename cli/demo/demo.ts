@@ -1,5 +1,6 @@
 // `npm run demo`: the whole story on one machine in well under a minute, each step checked. No account, no network.
 
+import { hash } from "node:crypto";
 import { spawn, spawnSync } from "node:child_process";
 import type { ChildProcess } from "node:child_process";
 import {
@@ -17,6 +18,7 @@ import { fileURLToPath } from "node:url";
 import { Client } from "@modelcontextprotocol/sdk/client/index.js";
 import { StreamableHTTPClientTransport } from "@modelcontextprotocol/sdk/client/streamableHttp.js";
 import OpenAI from "openai";
+import { ECHO } from "./echo.ts";
 import { demoPolicy } from "./policy.ts";
 import { standInModel, standInTools } from "./standins.ts";
 
@@ -88,7 +90,12 @@ async function story(): Promise<void> {
 
     writeFileSync(
       at("policy.yaml"),
-      demoPolicy({ model: model.url, tools: tools.url, approver, module: "" }),
+      demoPolicy({
+        model: model.url,
+        tools: tools.url,
+        approver,
+        module: `sha256:${hash("sha256", ECHO, "hex")}`,
+      }),
     );
     atoll(
       "bundle",
@@ -116,6 +123,8 @@ async function story(): Promise<void> {
     mkdirSync(at("credentials"));
     writeFileSync(at("credentials/MODEL_KEY"), MODEL_KEY);
     writeFileSync(at("credentials/GITHUB_TOKEN"), GITHUB_TOKEN);
+    mkdirSync(at("modules"));
+    writeFileSync(at("modules/echo.wasm"), ECHO);
     const flags = [
       "--policy",
       at("bundle.yaml"),
@@ -123,6 +132,8 @@ async function story(): Promise<void> {
       at("roots.pem"),
       "--credentials",
       at("credentials"),
+      "--modules",
+      at("modules"),
       "--journal",
       at("journal"),
       "--port",
@@ -221,6 +232,16 @@ async function story(): Promise<void> {
       'curl $BASE/mcp/v1/execute -d \'{"tool":"tool:github/delete_repo","arguments":{"repo":"acme/web"}}\'',
     );
 
+    const echoed = await fetch(`${base}/mcp/v1/execute`, {
+      method: "POST",
+      body: JSON.stringify({ tool: "tool:calc/echo", arguments: { value: 7 } }),
+    });
+    expect((await echoed.text()).includes('"value":7'), "the WASM tool answers");
+    step(
+      "ALLOWED: a WASM tool ran in the sandbox, without network, files or clock, its gas counted",
+      'curl $BASE/mcp/v1/execute -d \'{"tool":"tool:calc/echo","arguments":{"value":7}}\'',
+    );
+
     const release = { name: "github__create_release", arguments: { repo: "acme/web", tag: "v1.0" } };
     const escalated = await mcp.callTool(release);
     expect(
@@ -284,6 +305,31 @@ async function story(): Promise<void> {
     step(
       `EXPORTED and verified: ${firstLine(verified)}`,
       "npx atoll export --journal journal -o pack.tar && npx atoll verify pack.tar --trust roots.pem",
+    );
+
+    const replayed = atoll("replay", at("pack.tar"), "--trust", at("roots.pem"));
+    step(
+      `REPLAYED: every call decided once more, across the approval and the freeze: ${firstLine(replayed)}`,
+      "npx atoll replay pack.tar --trust roots.pem",
+    );
+    const computed = atoll(
+      "wasm",
+      "replay",
+      at("pack.tar"),
+      "--modules",
+      at("modules"),
+      "--trust",
+      at("roots.pem"),
+    );
+    step(
+      `the WASM call computed again, gas and output the same: ${firstLine(computed)}`,
+      "npx atoll wasm replay pack.tar --modules modules --trust roots.pem",
+    );
+    atoll("view", at("pack.tar"), "--trust", at("roots.pem"), "-o", at("evidence.html"));
+    expect(readFileSync(at("evidence.html"), "utf8").includes("<html"), "the evidence page is written");
+    step(
+      "a page that verifies the pack in a browser, from file:// and without a network",
+      "npx atoll view pack.tar --trust roots.pem -o evidence.html",
     );
 
     if (existsSync(INDEPENDENT)) {
