@@ -412,7 +412,7 @@ export function createFederation(upstreams: Upstreams): Federation {
     },
     call,
     leave(session) {
-      for (const key of [...sessions.keys()]) if (session !== "" && key.startsWith(`${session} `)) end(key);
+      for (const key of sessions.keys()) if (session !== "" && key.startsWith(`${session} `)) end(key);
     },
   };
 }
