@@ -82,7 +82,7 @@ export interface Sandbox {
 }
 
 /** Beside this file from source, beside the bundle that holds this file otherwise. */
-const EXECUTOR = import.meta.url.endsWith(".ts") ? "./executor.ts" : "./executor.mjs";
+const EXECUTOR = import.meta.url.endsWith(".ts") ? "./executor.ts" : "./executor.js";
 
 const CODES: ReadonlySet<string> = new Set<ComputeCode>([
   "ERR_COMPUTE_GAS_EXHAUSTED",
