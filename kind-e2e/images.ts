@@ -34,6 +34,7 @@ export const recipes: readonly Recipe[] = [
     folders: [
       "etc/atoll/policy",
       "etc/atoll/trust",
+      "etc/atoll/modules",
       "etc/atoll/pod",
       "etc/atoll/credentials",
       "var/lib/atoll",

@@ -24,6 +24,9 @@ export const GATE_COMMAND: readonly string[] = [...NODE, "gate", "run"];
 export const GATE_CHECK_COMMAND: readonly string[] = [...NODE, "gate", "check"];
 
 export const POLICY_MOUNT = "/etc/atoll/policy";
+/** WASM modules of a namespace, found by their hash: whoever writes it can withhold one, never pass another off. */
+const MODULES_CONFIG_MAP = "atoll-modules";
+const MODULES_MOUNT = "/etc/atoll/modules";
 export const policyConfigMap = (sidecar: string): string => `atoll-policy-${sidecar}`;
 export const TRUST_CONFIG_MAP = "atoll-trust-roots";
 export const TOKEN_AUDIENCE = "atoll";
@@ -120,6 +123,7 @@ function volumes(name: string, spec: SidecarSpec): JsonMap[] {
   return [
     { name: "atoll-policy", configMap: { name: policyConfigMap(name), defaultMode: 0o444 } },
     { name: "atoll-trust", configMap: { name: TRUST_CONFIG_MAP, defaultMode: 0o444 } },
+    { name: "atoll-modules", configMap: { name: MODULES_CONFIG_MAP, defaultMode: 0o444, optional: true } },
     {
       name: "atoll-pod",
       downwardAPI: {
@@ -175,6 +179,7 @@ function guardian(name: string, spec: SidecarSpec, settings: ShapeSettings, size
     volumeMounts: [
       mount("atoll-policy", POLICY_MOUNT, true),
       mount("atoll-trust", "/etc/atoll/trust", true),
+      mount("atoll-modules", MODULES_MOUNT, true),
       mount("atoll-pod", "/etc/atoll/pod", true),
       mount("atoll-token", "/var/run/atoll", true),
       ...((spec.credentials ?? []).length === 0

@@ -33,6 +33,8 @@ const messageOf = (error: unknown): string => (error instanceof Error ? error.me
 
 const HEALTH_PORT = 15090;
 const DRAIN_MS = 20_000;
+/** Where the shape mounts the ConfigMap `atoll-modules` of the pod's namespace; empty where there is none. */
+const MODULES_DIR = "/etc/atoll/modules";
 
 /** The newest good pair of bundles that this pod knows: its ConfigMap's, or one kept from the stream before a restart. */
 function firstBundles(settings: PodSettings): Pick<GuardianConfig, "bundle" | "ceiling"> {
@@ -111,7 +113,7 @@ async function serve(settings: PodSettings): Promise<void> {
       trust: settings.trustRoots,
       folder: settings.journalDir,
       credentials: settings.credentialsDir,
-      modules: "",
+      modules: MODULES_DIR,
       api: DEFAULTS.api,
       proxy: DEFAULTS.proxy,
       health: [],
