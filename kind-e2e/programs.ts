@@ -100,12 +100,18 @@ const run = async (
   }
 };
 
+/** Go 1.26 itself, or one from 1.21 on that is allowed to fetch it: the modules name the version they need. */
+export const goSuffices = (version: string, toolchain: string): boolean => {
+  const minor = Number(/^go1\.(\d+)/u.exec(version)?.[1] ?? 0);
+  return minor >= 26 || (minor >= 21 && toolchain !== "local");
+};
+
 const requireGo = (): void => {
-  const version = spawnSync("go", ["env", "GOVERSION"], { encoding: "utf8" });
-  const [, minor] = /^go1\.(\d+)/u.exec(version.stdout ?? "") ?? [];
-  if (minor === undefined || Number(minor) < 26)
+  const told = spawnSync("go", ["env", "GOVERSION", "GOTOOLCHAIN"], { encoding: "utf8" });
+  const [version = "", toolchain = ""] = (told.stdout ?? "").split("\n");
+  if (!goSuffices(version, toolchain))
     throw new Failure(
-      `building the cluster's programs needs Go 1.26 or newer, found ${version.stdout?.trim() || "none"}; install it, or name a folder with the programs in ATOLL_CLUSTER_BIN`,
+      `building the cluster's programs needs Go 1.26, or 1.21 and later to fetch it, found ${version || "none"}; install it, or name a folder with the programs in ATOLL_CLUSTER_BIN`,
     );
 };
 

@@ -67,8 +67,8 @@ export const installing: Part = {
     ],
     [
       "the chart installs, operator and webhook become ready",
-      async ({ kube, images, keys }) => {
-        await installChart(kube, images, keys);
+      async ({ kube, images, keys, chart }) => {
+        await installChart(kube, images, keys, chart);
         await available(kube, "atoll-operator", 120);
         await available(kube, "atoll-webhook", 120);
       },

@@ -12,6 +12,8 @@ export type Scene = {
   readonly kube: Kube;
   readonly keys: Keys;
   images: Loaded;
+  /** The chart that is installed; ours where nothing is said. */
+  chart?: string;
   /** Address of the stand-ins' Service. */
   sink: string;
 };

@@ -7,7 +7,7 @@ import { kubeconfig } from "../../kind-e2e/access.ts";
 import { admissionConfiguration, apiserverFlags, portTaken } from "../../kind-e2e/control-plane.ts";
 import { kubernetesVersion, linkerFlags, modulesFolder, pinHash, programs } from "../../kind-e2e/pins.ts";
 import { freePorts } from "../../kind-e2e/ports.ts";
-import { cacheFolder, progressLine, programPath } from "../../kind-e2e/programs.ts";
+import { cacheFolder, goSuffices, progressLine, programPath } from "../../kind-e2e/programs.ts";
 
 test("ports are different from each other and free", async () => {
   const ports = await freePorts(8);
@@ -88,4 +88,12 @@ test("programs lie under a name made of their pins, or where ATOLL_CLUSTER_BIN s
 test("a waiting person reads what is built and what is left", () => {
   expect(progressLine(0, 14, "etcd", 876)).toBe("building etcd (1 of 14; about 15 min left)");
   expect(progressLine(13, 14, "helm", 80)).toBe("building helm (14 of 14; about 80 s left)");
+});
+
+test("an older Go will do when it may fetch the one that is needed", () => {
+  expect(goSuffices("go1.26.8", "local")).toBe(true);
+  expect(goSuffices("go1.24.4", "auto")).toBe(true);
+  expect(goSuffices("go1.24.4", "local")).toBe(false);
+  expect(goSuffices("go1.19.8", "")).toBe(false);
+  expect(goSuffices("", "")).toBe(false);
 });
