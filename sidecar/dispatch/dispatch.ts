@@ -5,19 +5,10 @@ import { join } from "node:path";
 import { Pool } from "undici";
 import type { Dispatcher } from "undici";
 import type { ConnectorPolicy } from "../../kernel/contracts/contracts.ts";
+import { UpstreamError } from "./failure.ts";
+import { withoutSecrets } from "./leak.ts";
 
-/** The upstream could not be asked, or did not answer: the effect may or may not have happened. */
-export class UpstreamError extends Error {
-  readonly code: "ERR_CONNECTOR_FAILED" | "ERR_CONNECTOR_TIMEOUT";
-  /** True only when the request cannot have reached the upstream. */
-  readonly unsent: boolean;
-  constructor(code: UpstreamError["code"], message: string, unsent: boolean) {
-    super(message);
-    this.name = "UpstreamError";
-    this.code = code;
-    this.unsent = unsent;
-  }
-}
+export { UpstreamError } from "./failure.ts";
 
 export interface UpstreamReply {
   readonly status: number;
@@ -110,7 +101,10 @@ export function createUpstreams(options: {
       const flat: Record<string, string> = {};
       for (const [k, v] of Object.entries(reply.headers))
         if (v !== undefined) flat[k] = Array.isArray(v) ? v.join(", ") : v;
-      return { status: reply.statusCode, headers: flat, body: guarded(reply.body) };
+      const bounded = guarded(reply.body);
+      // An error's text is scrubbed where it is read, and says what was wrong.
+      const body = reply.statusCode < 400 ? withoutSecrets(bounded, read.known()) : bounded;
+      return { status: reply.statusCode, headers: flat, body };
     },
     scrub: (text) => scrubbed(text, read.known()),
     async close() {
