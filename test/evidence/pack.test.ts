@@ -118,7 +118,7 @@ describe("atoll export and atoll verify", () => {
     const second = silent();
     expect(await verify([file, "--trust", rootsFile(scene.signer)], second.io)).toBe(0);
     expect(second.text()).toContain("VALID");
-    expect(second.text()).toContain("not proved by this:\n  - time:");
+    expect(second.text()).toContain("not proved by this:\n  - The time:");
     const third = silent();
     expect(await verify([file, "--trust", rootsFile(newSigner()), "--json"], third.io)).toBe(1);
     expect(JSON.parse(third.text())).toMatchObject({
