@@ -40,6 +40,7 @@ import type { Surface } from "../surfaces/surfaces.ts";
 import { createTelemetry } from "../telemetry/telemetry.ts";
 import type { Telemetry } from "../telemetry/telemetry.ts";
 import { recordActivation } from "./activation.ts";
+import { watchClock } from "./clock.ts";
 import { Freezer } from "./freeze.ts";
 import { restore } from "./restore.ts";
 import { wasmRunner } from "./wasm.ts";
@@ -235,6 +236,16 @@ export async function startGuardian(
       return found?.challenge["session_id"] === session ? approvalObject(found) : undefined;
     },
   };
+  const clockTimer = setInterval(
+    watchClock({
+      journal,
+      session: journal.ownSession,
+      wall: Date.now,
+      monotonic: () => performance.now(),
+    }),
+    1000,
+  );
+  clockTimer.unref();
   const selfTest = await proveDenial(governor, me);
   // The record of the test itself is local: the ledger may be reached later than a call can be judged.
   shipped?.engage();
@@ -297,6 +308,7 @@ export async function startGuardian(
     },
     async drain(graceMs) {
       governor.stop();
+      clearInterval(clockTimer);
       const until = Date.now() + graceMs;
       while (governor.underWay > 0 && Date.now() < until) await new Promise((r) => setTimeout(r, 20));
       // What a tunnel carries has no end of its own; its record tells how far it came.

@@ -4,6 +4,8 @@
 import type { Disk, OpenFile } from "../../sidecar/journal/journal.ts";
 
 export type Step =
+  /** An open of what is there: changes nothing, and can fail. */
+  | { readonly op: "open"; readonly name: string }
   | { readonly op: "create"; readonly name: string; readonly file: number }
   | { readonly op: "write"; readonly file: number; readonly at: number; readonly bytes: Uint8Array }
   | { readonly op: "sync"; readonly file: number }
@@ -78,7 +80,11 @@ export function tape(options: TapeOptions = {}): Tape {
       readAt: (name, from, length) => Buffer.from(contentOf(of(name)).subarray(from, from + length)),
       size: (name) => contentOf(of(name)).byteLength,
       open(name, how) {
-        if (how === "existing") return openFile(of(name));
+        if (how === "existing") {
+          const file = of(name);
+          take({ op: "open", name });
+          return openFile(file);
+        }
         if (names.has(name)) throw Object.assign(new Error(`EEXIST: ${name}`), { code: "EEXIST" });
         const file = next++;
         take({ op: "create", name, file });
@@ -162,6 +168,8 @@ export function player() {
       switch (step.op) {
         case "seen":
           seen.push(step);
+          return;
+        case "open":
           return;
         case "write": {
           const node = inode(step.file);

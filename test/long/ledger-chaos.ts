@@ -20,7 +20,9 @@ const { values } = parseArgs({
   },
 });
 if (values.help === true) {
-  console.log("usage: node test/long/ledger-chaos.ts [--seconds 600] [--outage 300] [--runs embedded-local,…]");
+  console.log(
+    "usage: node test/long/ledger-chaos.ts [--seconds 600] [--outage 300] [--runs embedded-local,…]",
+  );
   process.exit(0);
 }
 for (const run of values.runs.split(",")) {

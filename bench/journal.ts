@@ -1,0 +1,66 @@
+// Durable appends: 64 writers that share syncs against one record per sync, same code, same run, same disk.
+//
+//   node bench/journal.ts [--seconds 5] [--dir DIR]
+//
+// Bound: at 64 writers >= 25 times the appends of one record per sync. Never an acknowledgement before its sync: that is
+// shown by test/journal (faults, power).
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { parseArgs } from "node:util";
+import type { OpenJournal } from "../sidecar/journal/journal.ts";
+import { attestation, newSigner, open, session } from "../test/journal/scene.ts";
+
+const { values } = parseArgs({
+  options: {
+    seconds: { type: "string", default: "5" },
+    dir: { type: "string", default: tmpdir() },
+    help: { type: "boolean", short: "h" },
+  },
+});
+if (values.help === true) {
+  console.log("usage: node bench/journal.ts [--seconds 5] [--dir DIR]");
+  process.exit(0);
+}
+const seconds = Number(values.seconds);
+const home = mkdtempSync(join(values.dir, "atoll-bench-journal-"));
+
+async function rate(
+  writers: number,
+): Promise<{ readonly appends: number; readonly syncs: number; readonly perSecond: number }> {
+  let syncs = 0;
+  const journal: OpenJournal = await open({
+    dir: mkdtempSync(join(home, "j-")),
+    signer: newSigner(),
+    segmentBytes: 8 << 20,
+    landed: () => syncs++,
+  });
+  let appends = 0;
+  const begun = performance.now();
+  const until = begun + seconds * 1000;
+  await Promise.all(
+    Array.from({ length: writers }, async (_, w) => {
+      for (let n = 0; performance.now() < until; n++) {
+        await journal.append([attestation(session(w), n)], []).durable;
+        appends++;
+      }
+    }),
+  );
+  const perSecond = appends / ((performance.now() - begun) / 1000);
+  await journal.close();
+  return { appends, syncs, perSecond };
+}
+
+await rate(8);
+const rounds: number[] = [];
+for (let round = 0; round < 3; round++) {
+  const one = await rate(1);
+  const many = await rate(64);
+  rounds.push(many.perSecond / one.perSecond);
+  console.log(
+    `1 writer ${one.perSecond.toFixed(0)}/s (${one.syncs} syncs), 64 writers ${many.perSecond.toFixed(0)}/s (${many.syncs} syncs, ${(many.appends / many.syncs).toFixed(1)} records each): x ${(many.perSecond / one.perSecond).toFixed(1)}`,
+  );
+}
+rounds.sort((a, b) => a - b);
+console.log(`median x ${(rounds[1] ?? 0).toFixed(1)} (>= 25)`);
+rmSync(home, { recursive: true, force: true });
