@@ -63,7 +63,8 @@ async function run(config: Config, stop: AbortSignal): Promise<void> {
     log,
     running: (sidecar) => desk.running(sidecar),
     proofs: (sidecar) => desk.proofs(sidecar),
-    onPolicy: (sidecar, bundle, ceiling) => desk.setPolicy(sidecar, bundle, ceiling),
+    onPolicy: (sidecar, given, ceiling) => desk.setPolicy(sidecar, given, ceiling),
+    reported: (sidecar) => desk.reported(sidecar),
     onLook: () => desk.look(),
   });
   const desk: Desk = makeDesk({

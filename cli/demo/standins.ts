@@ -29,6 +29,8 @@ async function listen(
   path: string,
   place: Place,
 ): Promise<StandIn> {
+  // Kept open for as long as any client might: a connection that ends while a request is on its way is no part of the story.
+  server.keepAliveTimeout = 600_000;
   await new Promise<void>((resolve) => server.listen(place.port, place.host, resolve));
   const address = server.address();
   const port = typeof address === "object" && address !== null ? address.port : 0;

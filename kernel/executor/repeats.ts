@@ -82,7 +82,8 @@ export function createRepeats(): Repeats {
       made.set(name, m);
       void result.then((r) => {
         // What was refused before anything happened may be tried again under the same key.
-        if (r.kind === "denied" || r.kind === "escalated") made.delete(name);
+        const undone = r.kind === "failed" && r.code === "POLICY_EPOCH_CHANGED";
+        if (r.kind === "denied" || r.kind === "escalated" || undone) made.delete(name);
         else keep(m, r);
       });
     },

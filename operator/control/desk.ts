@@ -8,6 +8,7 @@ import { ANNOTATION_UNFREEZE, API_VERSION, LABEL_SIDECAR, isMap } from "../kinds
 import type { GuardianSidecar, Json, JsonMap } from "../kinds/kinds.ts";
 import type { ProofCount } from "../island/island.ts";
 import { applyObject, reflect } from "../runtime/runtime.ts";
+import type { StagedPod } from "../rollout/rollout.ts";
 import type { Client } from "../runtime/runtime.ts";
 import { bundleText } from "../sidecar/sidecar.ts";
 import type { PodState } from "../sidecar/sidecar.ts";
@@ -25,7 +26,16 @@ export interface Desk {
   podOf(identity: PodIdentity): StreamPod | undefined;
   snapshot(pod: StreamPod): StreamEvent[];
   bundleByHash(hash: string): string | undefined;
-  setPolicy(sidecar: string, bundle: Judgement, ceiling: Judgement | undefined): void;
+  setPolicy(
+    sidecar: string,
+    given: {
+      readonly committed: Judgement;
+      readonly staged?: { readonly bundle: Judgement; readonly uids: ReadonlySet<string> };
+    },
+    ceiling: Judgement | undefined,
+  ): void;
+  /** The living pods of a sidecar as they reported last. */
+  reported(sidecar: string): readonly StagedPod[];
   onReport(report: GuardianReport): void;
   onChallenge(identity: PodIdentity, challenge: JsonMap): Promise<void>;
   /** Hashes that the guardians of a sidecar said they run. */
@@ -42,9 +52,15 @@ const text = (v: Json | undefined): string => (typeof v === "string" ? v : "");
 /** Guardians report every few seconds. */
 const REPORT_FRESH_MS = 30_000;
 
+/** What a sidecar's guardians are told to run. */
+interface Policies {
+  readonly event: StreamEvent;
+  readonly staged: { readonly event: StreamEvent; readonly uids: ReadonlySet<string> } | undefined;
+}
+
 export function makeDesk(options: DeskOptions): Desk {
   const now = options.now ?? Date.now;
-  const policies = new Map<string, { readonly event: StreamEvent; readonly hash: string }>();
+  const policies = new Map<string, Policies>();
   const bundles = new Map<string, string>();
   const reports = new Map<string, GuardianReport>();
   const told = new Map<string, string>();
@@ -54,7 +70,7 @@ export function makeDesk(options: DeskOptions): Desk {
     for (const pod of options.pods().values()) if (pod.uid === uid) return pod;
     return undefined;
   };
-  const freezesOf = (pod: StreamPod): StreamEvent[] => {
+  const freezesOf = (pod: StreamPod, state = byUid(pod.uid)): StreamEvent[] => {
     const events: StreamEvent[] = [];
     const sidecar = options.sidecars().get(pod.sidecar);
     const scoped = (scope: string, reason: string, by: string, unfreeze: string): void => {
@@ -69,7 +85,6 @@ export function makeDesk(options: DeskOptions): Desk {
         sidecar.spec.freeze?.by ?? "",
         sidecar.metadata.annotations?.[ANNOTATION_UNFREEZE] ?? "",
       );
-    const state = byUid(pod.uid);
     scoped(`pod/${pod.uid}`, state?.frozen ?? "", "", state?.unfreeze ?? "");
     return events;
   };
@@ -109,35 +124,62 @@ export function makeDesk(options: DeskOptions): Desk {
       const policy = policies.get(pod.sidecar);
       return [
         ...freezesOf(pod),
-        ...(policy === undefined ? [] : [policy.event]),
+        ...(policy === undefined
+          ? []
+          : [policy.staged?.uids.has(pod.uid) === true ? policy.staged.event : policy.event]),
         ...[...approvals.items.values()]
           .filter((a) => a.podUid === pod.uid && Array.isArray(a.assertions) && a.assertions.length > 0)
           .map(approvalEvent),
       ];
     },
     bundleByHash: (hash) => bundles.get(hash),
-    setPolicy(sidecar, bundle, ceiling) {
-      const { contentHash, version, bundleId } = bundle.bundle.spec;
-      bundles.set(contentHash, bundleText(bundle));
-      if (ceiling !== undefined) bundles.set(ceiling.bundle.spec.contentHash, bundleText(ceiling));
+    setPolicy(sidecar, given, ceiling) {
       const strategy = options.sidecars().get(sidecar)?.spec.rollout?.strategy ?? "Live";
-      const event: StreamEvent = {
-        event: "policy",
-        data: {
-          bundle_id: bundleId,
-          version,
-          hash: contentHash,
-          ceiling_hash: ceiling?.bundle.spec.contentHash ?? "",
-          committed: true,
-          // OnRestart: told, so that it is fetched and kept, and taken up by the next start.
-          activate: strategy !== "OnRestart",
-        },
+      const announce = (bundle: Judgement, committed: boolean): StreamEvent => {
+        const { contentHash, version, bundleId } = bundle.bundle.spec;
+        bundles.set(contentHash, bundleText(bundle));
+        return {
+          event: "policy",
+          data: {
+            bundle_id: bundleId,
+            version,
+            hash: contentHash,
+            ceiling_hash: ceiling?.bundle.spec.contentHash ?? "",
+            committed,
+            // OnRestart: told, so that it is fetched and kept, and taken up by the next start.
+            activate: strategy !== "OnRestart",
+          },
+        };
       };
-      const hash = JSON.stringify(event.data);
-      if (policies.get(sidecar)?.hash === hash) return;
-      policies.set(sidecar, { event, hash });
-      control?.send({ sidecar }, event);
+      if (ceiling !== undefined) bundles.set(ceiling.bundle.spec.contentHash, bundleText(ceiling));
+      const next: Policies = {
+        event: announce(given.committed, true),
+        staged:
+          given.staged === undefined
+            ? undefined
+            : { event: announce(given.staged.bundle, false), uids: given.staged.uids },
+      };
+      const before = policies.get(sidecar);
+      const text = (p: Policies | undefined): string =>
+        JSON.stringify([p?.event, p?.staged?.event, [...(p?.staged?.uids ?? [])]]);
+      if (text(before) === text(next)) return;
+      policies.set(sidecar, next);
+      // Only those hear of it for whom something has changed.
+      if (JSON.stringify(before?.event) !== JSON.stringify(next.event))
+        control?.send({ sidecar }, next.event);
+      else
+        for (const podUid of before?.staged?.uids ?? [])
+          if (next.staged?.uids.has(podUid) !== true) control?.send({ podUid }, next.event);
+      for (const podUid of next.staged?.uids ?? [])
+        if (next.staged !== undefined) control?.send({ podUid }, next.staged.event);
     },
+    reported: (sidecar) =>
+      [...options.pods().values()].flatMap((pod) => {
+        const report = reports.get(pod.uid);
+        return report === undefined || pod.finished || pod.labels[LABEL_SIDECAR] !== sidecar
+          ? []
+          : [{ uid: pod.uid, hash: report.policyHash, totals: report.decisions, at: report.at }];
+      }),
     onReport(report) {
       const before = reports.get(report.identity.podUid);
       reports.set(report.identity.podUid, report);
@@ -213,7 +255,7 @@ export function makeDesk(options: DeskOptions): Desk {
         living.add(pod.uid);
         const sidecar = pod.labels[LABEL_SIDECAR];
         if (sidecar === undefined || pod.shape === "") continue;
-        const events = freezesOf({ uid: pod.uid, sidecar });
+        const events = freezesOf({ uid: pod.uid, sidecar }, pod);
         const now = JSON.stringify(events);
         if ((told.get(pod.uid) ?? "[]") === now) continue;
         told.set(pod.uid, now);

@@ -30,6 +30,9 @@ import {
 } from "../sidecar/sidecar.ts";
 import type { Picked, PodState } from "../sidecar/sidecar.ts";
 import { makeNetworks } from "./networks.ts";
+import type { StagedPod } from "../rollout/rollout.ts";
+import { makeStaging } from "./staging.ts";
+import type { Given } from "./staging.ts";
 import { keepShapes, projectIndex } from "./shapes.ts";
 import { podState, projectKind, projectNamespace } from "./projection.ts";
 
@@ -50,7 +53,9 @@ export interface ControllersOptions {
   /** What guardians told the control stream: content hashes and how many run each. */
   readonly running?: (sidecar: string) => readonly { readonly hash: string; readonly pods: number }[];
   /** Called with what is committed for a sidecar, so that the control stream can announce it. */
-  readonly onPolicy?: (sidecar: string, bundle: Judgement, ceiling: Judgement | undefined) => void;
+  readonly onPolicy?: (sidecar: string, given: Given, ceiling: Judgement | undefined) => void;
+  /** The living pods of a sidecar as they reported last. */
+  readonly reported?: (sidecar: string) => readonly StagedPod[];
   /** What guardians of a sidecar told of their island. */
   readonly proofs?: (sidecar: string) => ProofCount;
   /** The positive control of the canary; absent when there is no canary. */
@@ -116,6 +121,14 @@ export function makeControllers(options: ControllersOptions): Controllers {
     if (started) queue.add(key);
     else wanted.add(key);
   };
+  // A freeze waits for nothing that is in the queue.
+  let looking: NodeJS.Timeout | undefined;
+  const look = (): void => {
+    looking ??= setTimeout(() => {
+      looking = undefined;
+      if (started) options.onLook?.();
+    }, 10);
+  };
   const allSidecars = (): void => {
     for (const name of sidecars.items.keys()) add(`sidecar/${name}`);
   };
@@ -149,6 +162,7 @@ export function makeControllers(options: ControllersOptions): Controllers {
     `${KINDS}/guardiansidecars`,
     (o) => projectKind(o) as unknown as GuardianSidecar,
     (name) => {
+      look();
       add(`sidecar/${name}`);
       add("bundles");
       add("index");
@@ -174,7 +188,11 @@ export function makeControllers(options: ControllersOptions): Controllers {
     },
     { fieldSelector: `metadata.name=${TRUST_CONFIG_MAP}` },
   );
-  const podList = follow("Pod", "/api/v1/pods", podState, () => queue.addAfter("pods", 500));
+  const podList = follow("Pod", "/api/v1/pods", podState, (key) => {
+    const pod = podList.items.get(key);
+    if (pod !== undefined && (pod.frozen !== "" || pod.unfreeze !== "")) look();
+    queue.addAfter("pods", 500);
+  });
   const networks = makeNetworks({
     client,
     manager: MANAGER,
@@ -359,6 +377,7 @@ export function makeControllers(options: ControllersOptions): Controllers {
     shapes.doubt();
     add("index");
   });
+  const staging = makeStaging(now);
   const shapes = keepShapes({
     client,
     manager: MANAGER,
@@ -374,6 +393,7 @@ export function makeControllers(options: ControllersOptions): Controllers {
     if (sidecar === undefined) {
       unguarded.remove({ sidecar: name });
       for (const leg of ["lock", "network"]) broken.remove({ sidecar: name, leg });
+      staging.forget(name);
       await shapes.drop(name);
       return;
     }
@@ -384,12 +404,23 @@ export function makeControllers(options: ControllersOptions): Controllers {
       roots === undefined
         ? { problem: "the installer's trust roots cannot be read" }
         : await shapes.take(sidecar);
-    const bundle = pickBundle(spec.policyBundleRef, "P1", spec.conformanceLevel, judgements);
+    let bundle = pickBundle(spec.policyBundleRef, "P1", spec.conformanceLevel, judgements);
     const ceiling =
       spec.ceilingRef === undefined ? undefined : pickBundle(spec.ceilingRef, "P0", "L1", judgements);
     const here = selectedNamespaces(sidecar, namespaces.items.values());
     // What is not good is not distributed: the ConfigMap keeps the last good one.
+    let given: Given | undefined;
     if (bundle.ok && (ceiling === undefined || ceiling.ok) && options.controlCa() !== "") {
+      given = staging.step(sidecar, bundle.judgement, judgements, () => options.reported?.(name) ?? []);
+      bundle = { ok: true, judgement: given.committed };
+      if (given.fell === true)
+        events.emit(
+          { apiVersion: API_VERSION, kind: "GuardianSidecar", metadata: sidecar.metadata },
+          "Warning",
+          "RolledBack",
+          given.note?.message ?? "",
+        );
+      if (given.againMs !== undefined) queue.addAfter(`sidecar/${name}`, given.againMs);
       const from = {
         bundle: bundleText(bundle.judgement),
         ceiling: ceiling === undefined ? undefined : bundleText(ceiling.judgement),
@@ -399,10 +430,10 @@ export function makeControllers(options: ControllersOptions): Controllers {
         await applyIfChanged(policyObject(name, namespace, from), "configmaps", problems);
       await commit(bundle.judgement);
       if (ceiling !== undefined) await commit(ceiling.judgement);
-      options.onPolicy?.(name, bundle.judgement, ceiling?.judgement);
+      options.onPolicy?.(name, given, ceiling?.judgement);
     }
     const walled = await networks.apply(sidecar, here, problems);
-    await report(sidecar, bundle, ceiling, taken, here.length, problems, walled);
+    await report(sidecar, bundle, ceiling, taken, here.length, problems, walled, given);
   }
 
   async function report(
@@ -413,6 +444,7 @@ export function makeControllers(options: ControllersOptions): Controllers {
     count: number,
     problems: readonly string[],
     walled: boolean,
+    given: Given | undefined,
   ): Promise<void> {
     const { name } = sidecar.metadata;
     const current = new Set("problem" in taken ? [] : taken.map((s) => s.hash));
@@ -440,6 +472,7 @@ export function makeControllers(options: ControllersOptions): Controllers {
       bundle,
       ceiling,
       shapes: taken,
+      ...(given === undefined ? {} : { given }),
       census,
       namespaces: count,
       running: options.running?.(name) ?? [],
@@ -581,6 +614,7 @@ export function makeControllers(options: ControllersOptions): Controllers {
     idle: () => queue.idle(),
     touch: (sidecar) => add(`sidecar/${sidecar}`),
     stop() {
+      clearTimeout(looking);
       queue.stop();
       protection.stop();
       for (const r of reflectors) r.stop();

@@ -14,7 +14,7 @@ import type { IndexEntry, IndexSpec, Json, JsonMap, Shape } from "../kinds/kinds
 import { API_PORT, PROXY_PORT } from "../shape/shape.ts";
 import { REFUSALS, checkContainer, checkPod, checkVolumes, credentialSecrets } from "./checks.ts";
 import type { Finding, RefusalCode } from "./checks.ts";
-import { difference, equal } from "./patch.ts";
+import { difference } from "./patch.ts";
 import type { Operation } from "./patch.ts";
 import { ProbeRefusal, rewriteProbes } from "./probes.ts";
 import type { ProbeTarget } from "./probes.ts";
@@ -143,9 +143,10 @@ function sizeOf(annotations: JsonMap, entry: IndexEntry): Shape | Finding {
 
 function injectShape(pod: JsonMap, spec: JsonMap, entry: IndexEntry, shape: Shape): Injection {
   const ours = own(shape);
-  const isOurs = (c: JsonMap): boolean => ours.some((o) => equal(o, c));
-  const isOurVolume = (v: JsonMap): boolean => shape.volumes.some((o) => equal(o, v));
-  const injected = ours.every((o) => list(spec["initContainers"]).some((c) => equal(o, c)));
+  // By name: what another webhook has changed in ours, or what somebody has put in their place, gives way to ours.
+  const isOurs = (c: JsonMap): boolean => ours.some((o) => o["name"] === c["name"]);
+  const isOurVolume = (v: JsonMap): boolean => shape.volumes.some((o) => o["name"] === v["name"]);
+  const injected = ours.every((o) => list(spec["initContainers"]).some((c) => o["name"] === c["name"]));
   const annotations = map(map(pod["metadata"])["annotations"]);
   const targets = injected ? knownTargets(annotations) : [];
   if (targets === undefined)

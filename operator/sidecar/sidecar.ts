@@ -202,6 +202,11 @@ export interface SidecarFacts {
   readonly sidecar: GuardianSidecar;
   readonly bundle: Picked;
   readonly ceiling: Picked | undefined;
+  /** What a staged rollout has to say. */
+  readonly given?: {
+    readonly rolledBack: readonly string[];
+    readonly note?: { readonly reason: string; readonly message: string };
+  };
   readonly shapes: readonly Shape[] | { readonly problem: string };
   readonly census: Census;
   readonly namespaces: number;
@@ -229,8 +234,11 @@ export function sidecarStatus(facts: SidecarFacts): SidecarStatus {
       policy === undefined && bundle.ok
         ? {
             status: "True",
-            reason: "Active",
-            message: `${bundle.judgement.bundle.metadata.name} version ${bundle.judgement.bundle.spec.version}`,
+            reason: facts.given?.note?.reason ?? "Active",
+            message: [
+              `${bundle.judgement.bundle.metadata.name} version ${bundle.judgement.bundle.spec.version}`,
+              ...(facts.given?.note === undefined ? [] : [facts.given.note.message]),
+            ].join("; "),
           }
         : { status: "False", reason: policy?.reason ?? "", message: policy?.message ?? "" },
     Injected: !shapesOk
@@ -306,7 +314,7 @@ export function sidecarStatus(facts: SidecarFacts): SidecarStatus {
       unguarded: census.unguarded,
     },
     running: facts.running,
-    rolledBack: sidecar.status?.rolledBack ?? [],
+    rolledBack: facts.given?.rolledBack ?? sidecar.status?.rolledBack ?? [],
     ...(bundle.ok
       ? {
           policy: {

@@ -60,6 +60,7 @@ const REFUSED_APPROVAL: ReadonlySet<string> = new Set([
   "APPROVAL_INVALID",
 ]);
 const CALL: Amounts = { calls: 1, tokens: 0, costMicroUsd: 0 };
+const MOST_EPOCHS = 8;
 const ZERO: Amounts = { calls: 0, tokens: 0, costMicroUsd: 0 };
 
 export class Governor {
@@ -130,6 +131,15 @@ export class Governor {
 
   /** Judges one call and carries it out. Never rejects. */
   async ask(ask: Ask): Promise<Told> {
+    // A permit that a policy's change overtook was not used: the call is judged anew, and no client sees the change.
+    for (let left = MOST_EPOCHS; ; left--) {
+      const told = await this.#once(ask);
+      const overtaken = told.kind === "refused" && told.refusal.code === "POLICY_EPOCH_CHANGED";
+      if (!overtaken || left === 0) return told;
+    }
+  }
+
+  async #once(ask: Ask): Promise<Told> {
     if (this.#stopped) return this.#overloaded("the guardian is stopping");
     const { policy } = this.active;
     const counted = ask.open !== true;

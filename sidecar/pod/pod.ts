@@ -2,8 +2,7 @@
 // pod's health beside it. Put together here; everything that decides lies elsewhere.
 
 import { dirname, join } from "node:path";
-import { createKeeper, keptBundles } from "./kept.ts";
-import { ContractError, LIMITS, isId, isObject, parseJson } from "../../kernel/contracts/contracts.ts";
+import { ContractError } from "../../kernel/contracts/contracts.ts";
 import type { JsonObject, JsonValue } from "../../kernel/contracts/contracts.ts";
 import { parseTrustRoots } from "../../kernel/trust/trust.ts";
 import { startAdmin } from "../admin/admin.ts";
@@ -12,7 +11,7 @@ import type { GuardianConfig } from "../config/config.ts";
 import { activate, startGuardian } from "../guard/guard.ts";
 import type { Running } from "../guard/guard.ts";
 import { startHealth } from "../health/health.ts";
-import { openStream } from "../stream/stream.ts";
+import type { Stream } from "../stream/stream.ts";
 import {
   namespaceLabels,
   podSettings,
@@ -21,6 +20,10 @@ import {
   readPolicyFile,
 } from "./environment.ts";
 import type { PodSettings } from "./environment.ts";
+import { versionOf } from "./highwater.ts";
+import { keptBundles } from "./kept.ts";
+import type { Pair } from "./kept.ts";
+import { linkGuardian } from "./link.ts";
 import { openStanding } from "./standing.ts";
 
 const log = (line: string): void => {
@@ -37,21 +40,31 @@ const DRAIN_MS = 20_000;
 const MODULES_DIR = "/etc/atoll/modules";
 
 /** The newest good pair of bundles that this pod knows: its ConfigMap's, or one kept from the stream before a restart. */
-function firstBundles(settings: PodSettings): Pick<GuardianConfig, "bundle" | "ceiling"> {
+function firstBundles(settings: PodSettings): {
+  readonly config: Pick<GuardianConfig, "bundle" | "ceiling">;
+  readonly known: Pair;
+} {
   const roots = parseTrustRoots(settings.trustRoots);
   const mounted = {
     bundle: readPolicyFile(settings.policyDir, "bundle"),
     ceiling: readPolicyFile(settings.policyDir, "ceiling"),
   };
   const problems: string[] = [];
-  const good = [mounted, ...keptBundles(settings.journalDir)].flatMap(({ bundle, ceiling }) => {
+  const kept = keptBundles(settings.journalDir);
+  // What was once committed here is never gone below, not even when it has expired since.
+  const floor = Math.max(0, ...kept.map((k) => versionOf(k.bundle)));
+  const good = [mounted, ...kept].flatMap(({ bundle, ceiling }) => {
     if (bundle === undefined) return [];
-    if (settings.ceilingId !== "" && ceiling === undefined) {
-      problems.push("the ceiling is missing");
+    if (settings.ceilingId !== "" && ceiling?.["bundleId"] !== settings.ceilingId) {
+      problems.push("the ceiling is missing, or another one");
       return [];
     }
     if (bundle["bundleId"] !== settings.bundleId) {
       problems.push(`bundle \`${textOf(bundle["bundleId"])}\`, expected \`${settings.bundleId}\``);
+      return [];
+    }
+    if (versionOf(bundle) < floor) {
+      problems.push(`version ${versionOf(bundle)} is below the committed version ${floor}`);
       return [];
     }
     const pair = {
@@ -64,12 +77,12 @@ function firstBundles(settings: PodSettings): Pick<GuardianConfig, "bundle" | "c
       problems.push(messageOf(error));
       return [];
     }
-    return [{ pair, version: Number(bundle["version"]) }];
+    return [{ config: pair, known: { bundle, ceiling }, version: versionOf(bundle) }];
   });
   const best = good.toSorted((a, b) => b.version - a.version)[0];
   if (best === undefined)
     throw new ContractError("bundle", problems.join("; ") || `nothing in ${settings.policyDir}`);
-  return best.pair;
+  return best;
 }
 
 export async function runPod(env: Readonly<Record<string, string | undefined>>): Promise<void> {
@@ -87,7 +100,7 @@ async function serve(settings: PodSettings): Promise<void> {
   const stopping = Promise.withResolvers<void>();
   for (const name of ["SIGTERM", "SIGINT"] as const) process.once(name, () => stopping.resolve());
   let running: Running | undefined;
-  let link: ReturnType<typeof openStream> | undefined;
+  let link: Stream | undefined;
   const standing = await openStanding(settings, say);
   const health = await startHealth({
     listen: { host: "0.0.0.0", port: HEALTH_PORT },
@@ -107,9 +120,10 @@ async function serve(settings: PodSettings): Promise<void> {
     probes: () => readAnnotation(settings.podDir, "atoll.dev/probes"),
   });
 
+  const first = firstBundles(settings);
   const guardian = await startGuardian(
     {
-      ...firstBundles(settings),
+      ...first.config,
       trust: settings.trustRoots,
       folder: settings.journalDir,
       credentials: settings.credentialsDir,
@@ -144,68 +158,12 @@ async function serve(settings: PodSettings): Promise<void> {
   );
   running = guardian;
   const admin = await startAdmin(guardian, dirname(settings.adminSocket));
-  const keep = createKeeper(settings.journalDir);
-
-  /** A policy that the operator names by its hash: fetched, verified here, kept, and switched to between two calls. */
-  const onPolicy = async (data: JsonObject): Promise<void> => {
-    const hash = textOf(data["hash"]);
-    const ceilingHash = textOf(data["ceiling_hash"]);
-    const same = hash === guardian.active.policy.hash && ceilingHash === guardian.active.policy.ceilingHash;
-    if (same || link === undefined) return;
-    const bundle = await link.fetchBundle(hash);
-    const ceiling = ceilingHash === "" ? undefined : await link.fetchBundle(ceilingHash);
-    if (bundle["bundleId"] !== settings.bundleId || bundle["contentHash"] !== hash)
-      throw new ContractError("bundle", "is not the one that was announced");
-    if ((settings.ceilingId === "") !== (ceiling === undefined))
-      throw new ContractError("ceiling", "is not the one that this pod's shape names");
-    const pair = {
-      bundle: { manifest: bundle },
-      ...(ceiling === undefined ? {} : { ceiling: { manifest: ceiling } }),
-    };
-    if (data["activate"] === true) {
-      await guardian.swap(pair);
-      say("policy", { version: guardian.active.version, hash });
-    }
-    if (data["committed"] === true) keep(bundle, ceiling);
-    link.touch();
-  };
-  /** Everything that people said about one call, from the beginning each time: what was counted before is refused again. */
-  const onAnswers = async (data: JsonObject): Promise<void> => {
-    const { approval_id: id, assertions } = data;
-    if (typeof id !== "string" || !isId("apr", id) || !Array.isArray(assertions)) return;
-    for (const assertion of assertions) {
-      const told = await guardian.ceremonies.answer(id, assertion);
-      if (!told.ok) say("answer_refused", { approval: id, message: told.reason });
-    }
-  };
-  const onEvent = async (event: string, data: JsonObject): Promise<void> => {
-    try {
-      if (event === "policy") await onPolicy(data);
-      else if (event === "freeze")
-        await guardian.freezer.freeze(textOf(data["reason"]), textOf(data["by"]), textOf(data["scope"]));
-      else if (event === "unfreeze") {
-        const lifting = parseJson(Buffer.from(textOf(data["unfreeze"])), LIMITS.args);
-        if (isObject(lifting)) await guardian.freezer.unfreeze(lifting);
-      } else if (event === "approval") await onAnswers(data);
-    } catch (error) {
-      // What is refused leaves everything as it was; the operator sees by our report what we run.
-      say(`${event}_refused`, { message: messageOf(error) });
-    }
-  };
-  link = openStream({
-    url: settings.controlUrl,
-    caFile: settings.controlCa,
-    tokenFile: settings.controlToken,
-    podUid: settings.podUid,
-    signer: guardian.signer,
-    onEvent,
-    report: () => ({
-      policy_hash: guardian.active.policy.hash,
-      ceiling_hash: guardian.active.policy.ceilingHash,
-      ...standing.report(),
-      decisions: guardian.telemetry.totals(),
-      frozen: guardian.freezer.state.state === "frozen" ? guardian.freezer.state.node : "",
-    }),
+  link = linkGuardian({
+    guardian,
+    settings,
+    first: first.known,
+    more: () => standing.report(),
+    say,
     log,
   });
   standing.attach(guardian, () => link?.touch());

@@ -14,6 +14,7 @@ import {
 } from "./shapes.ts";
 import { ADMITTED, REFUSED, another, list, meta, spec } from "./deviations.ts";
 import { apply, startApi, until } from "./api.ts";
+import { tryGenerated } from "./generated.ts";
 import type { Api, Json, Reply } from "./api.ts";
 
 let api: Api;
@@ -196,6 +197,15 @@ test("every change of one field of the three containers and of our volumes is re
   expect(byShape).toBeGreaterThan(tried / 2);
   process.stdout.write(
     `one-field deviations: ${tried} tried, ${byShape} refused by atoll-shape, the rest by the API server itself or filled in again\n`,
+  );
+});
+
+test("whatever the injector makes of a generated pod is admitted by the policy", async () => {
+  const tally = await tryGenerated(api, strong, A, 120, 1);
+  expect(tally.wrong).toEqual([]);
+  expect(tally.admitted).toBeGreaterThan(10);
+  process.stdout.write(
+    `generated pods: ${tally.taken} taken ungoverned, ${tally.admitted} injected and admitted, ${tally.refused} refused by the injector\n`,
   );
 });
 

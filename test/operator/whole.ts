@@ -36,7 +36,8 @@ export const makeKey = (): Key => {
 };
 export const policyKey = makeKey();
 export const ceilingKey = makeKey();
-export const ROOTS = `role: policy\n${policyKey.pem}\nrole: ceiling\n${ceilingKey.pem}\n`;
+export const approverKey = makeKey();
+export const ROOTS = `role: policy\n${policyKey.pem}\nrole: ceiling\n${ceilingKey.pem}\nrole: approver\n${approverKey.pem}\n`;
 
 export const policyContent = (name: string, more: JsonObject = {}): JsonObject => ({
   apiVersion: "atoll.dev/policy/v1",
@@ -165,7 +166,8 @@ export async function startWhole({ validate = true, ...more }: WholeOptions = {}
     ...more,
     running: (sidecar) => desk.running(sidecar),
     proofs: (sidecar) => desk.proofs(sidecar),
-    onPolicy: (sidecar, one, ceiling) => desk.setPolicy(sidecar, one, ceiling),
+    onPolicy: (sidecar, given, ceiling) => desk.setPolicy(sidecar, given, ceiling),
+    reported: (sidecar) => desk.reported(sidecar),
     onLook: () => desk.look(),
   });
   const desk: Desk = makeDesk({

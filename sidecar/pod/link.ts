@@ -1,0 +1,137 @@
+// A guardian and the control stream: what is announced is fetched, verified here and taken up; what is asked goes out.
+
+import { ContractError, LIMITS, isId, isObject, parseJson } from "../../kernel/contracts/contracts.ts";
+import type { JsonObject, JsonValue } from "../../kernel/contracts/contracts.ts";
+import type { GuardianConfig } from "../config/config.ts";
+import { activate } from "../guard/guard.ts";
+import type { Running } from "../guard/guard.ts";
+import type { Resolver } from "../resolve/resolve.ts";
+import { openStream } from "../stream/stream.ts";
+import type { Stream } from "../stream/stream.ts";
+import type { PodSettings } from "./environment.ts";
+import { checkStep, hashOf, versionOf } from "./highwater.ts";
+import type { Known } from "./highwater.ts";
+import { createKeeper } from "./kept.ts";
+import type { Pair } from "./kept.ts";
+
+export interface LinkOptions {
+  readonly guardian: Running;
+  readonly settings: Pick<
+    PodSettings,
+    "controlUrl" | "controlCa" | "controlToken" | "podUid" | "bundleId" | "ceilingId" | "journalDir"
+  >;
+  /** The pair that the guardian has started with: the highest that it knows as committed. */
+  readonly first: Pair;
+  /** What is told beside policy and decisions. */
+  readonly more: () => JsonObject;
+  readonly say: (event: string, more: JsonObject) => void;
+  readonly log: (line: string) => void;
+  readonly resolver?: Resolver;
+}
+const textOf = (value: JsonValue | undefined): string => (typeof value === "string" ? value : "");
+const messageOf = (error: unknown): string => (error instanceof Error ? error.message : String(error));
+const inputOf = ({ bundle, ceiling }: Pair): Pick<GuardianConfig, "bundle" | "ceiling"> => ({
+  bundle: { manifest: bundle ?? {} },
+  ...(ceiling === undefined ? {} : { ceiling: { manifest: ceiling } }),
+});
+const stepOf = (bundle: JsonObject | undefined): Known["active"] => ({
+  version: versionOf(bundle),
+  hash: hashOf(bundle),
+});
+
+export function linkGuardian(options: LinkOptions): Stream {
+  const { guardian, settings, say } = options;
+  const keep = createKeeper(settings.journalDir);
+  let committed: Pair = options.first;
+  let active: Pair = options.first;
+
+  /** A policy that the operator names by its hash: fetched, verified here, kept, and switched to between two calls. */
+  const onPolicy = async (data: JsonObject): Promise<void> => {
+    const hash = textOf(data["hash"]);
+    const ceilingHash = textOf(data["ceiling_hash"]);
+    const inForce = hash === hashOf(active.bundle) && ceilingHash === hashOf(active.ceiling);
+    const settled = hash === hashOf(committed.bundle) && ceilingHash === hashOf(committed.ceiling);
+    if (inForce && (settled || data["committed"] !== true)) return;
+    const { bundle, ceiling } = inForce ? active : await fetched(hash, ceilingHash);
+    if (bundle === undefined) return;
+    checkStep(
+      "bundle",
+      { committed: stepOf(committed.bundle), active: stepOf(active.bundle) },
+      stepOf(bundle),
+    );
+    if (ceiling !== undefined)
+      checkStep(
+        "ceiling",
+        { committed: stepOf(committed.ceiling), active: stepOf(active.ceiling) },
+        stepOf(ceiling),
+      );
+    if (!inForce && data["activate"] === true) {
+      await guardian.swap(inputOf({ bundle, ceiling }));
+      active = { bundle, ceiling };
+      say("policy", { version: guardian.active.version, hash });
+    }
+    // Kept after it was found good: a restart goes on with it, and never below it.
+    if (data["committed"] === true) {
+      if (data["activate"] !== true) activate(inputOf({ bundle, ceiling }), guardian.roots, Date.now());
+      keep(bundle, ceiling);
+      committed = { bundle, ceiling };
+    }
+    stream.touch();
+  };
+  const fetched = async (hash: string, ceilingHash: string): Promise<Pair> => {
+    const bundle = await stream.fetchBundle(hash);
+    const ceiling = ceilingHash === "" ? undefined : await stream.fetchBundle(ceilingHash);
+    if (bundle["bundleId"] !== settings.bundleId || hashOf(bundle) !== hash)
+      throw new ContractError("bundle", "is not the one that was announced");
+    if (
+      (settings.ceilingId === "") !== (ceiling === undefined) ||
+      (ceiling !== undefined &&
+        (ceiling["bundleId"] !== settings.ceilingId || hashOf(ceiling) !== ceilingHash))
+    )
+      throw new ContractError("ceiling", "is not the one that this pod's shape names");
+    return { bundle, ceiling };
+  };
+  /** Everything that people said about one call, from the beginning each time: what was counted before is refused again. */
+  const onAnswers = async (data: JsonObject): Promise<void> => {
+    const { approval_id: id, assertions } = data;
+    if (typeof id !== "string" || !isId("apr", id) || !Array.isArray(assertions)) return;
+    for (const assertion of assertions) {
+      const told = await guardian.ceremonies.answer(id, assertion);
+      if (!told.ok) say("answer_refused", { approval: id, message: told.reason });
+    }
+  };
+  const onEvent = async (event: string, data: JsonObject): Promise<void> => {
+    try {
+      if (event === "policy") await onPolicy(data);
+      else if (event === "freeze") {
+        await guardian.freezer.freeze(textOf(data["reason"]), textOf(data["by"]), textOf(data["scope"]));
+        stream.touch();
+      } else if (event === "unfreeze") {
+        const lifting = parseJson(Buffer.from(textOf(data["unfreeze"])), LIMITS.args);
+        if (isObject(lifting)) await guardian.freezer.unfreeze(lifting);
+        stream.touch();
+      } else if (event === "approval") await onAnswers(data);
+    } catch (error) {
+      // What is refused leaves everything as it was; the operator sees by our report what we run.
+      say(`${event}_refused`, { message: messageOf(error) });
+    }
+  };
+  const stream = openStream({
+    url: settings.controlUrl,
+    caFile: settings.controlCa,
+    tokenFile: settings.controlToken,
+    podUid: settings.podUid,
+    signer: guardian.signer,
+    onEvent,
+    report: () => ({
+      policy_hash: guardian.active.policy.hash,
+      ceiling_hash: guardian.active.policy.ceilingHash,
+      ...options.more(),
+      decisions: guardian.telemetry.totals(),
+      frozen: guardian.freezer.state.state === "frozen" ? guardian.freezer.state.node : "",
+    }),
+    log: options.log,
+    ...(options.resolver === undefined ? {} : { resolver: options.resolver }),
+  });
+  return stream;
+}
