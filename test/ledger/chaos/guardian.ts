@@ -85,7 +85,8 @@ async function work(): Promise<void> {
 await Promise.all(Array.from({ length: 4 }, work));
 if (!executor.healthy) process.exit(3);
 await journal.checkpoint();
-const drained = await shipper.drain(20_000);
+// After an outage there is much to catch up with, and the machine may be busy.
+const drained = await shipper.drain(mode === "work" ? 20_000 : 900_000);
 shipper.stop();
 await journal.close();
 process.exit(drained ? 0 : 4);
