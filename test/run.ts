@@ -18,7 +18,7 @@ interface Outcome {
 interface Step {
   readonly name: string;
   readonly what: string;
-  /** Debian packages whose programs the step calls: [program, package]. */
+  /** Debian packages that the step needs: [program, or a command that succeeds when it is there; package]. */
   readonly needs?: readonly (readonly [string, string])[];
   readonly root?: boolean;
   run(): Promise<Outcome>;
@@ -76,7 +76,12 @@ const STEPS: readonly Step[] = [
   },
   { name: "lint", what: "type-aware linter", run: single("oxlint", "--type-aware", "--deny-warnings") },
   { name: "format", what: "formatter", run: single("biome", "format", ".") },
-  { name: "unit", what: "units, properties, vectors, architecture", run: suite("unit") },
+  {
+    name: "unit",
+    what: "units, properties, vectors, architecture",
+    run: suite("unit"),
+    needs: [["openssl", "openssl"]],
+  },
   {
     name: "proc",
     what: "the built programs as processes",
@@ -84,6 +89,8 @@ const STEPS: readonly Step[] = [
     needs: [
       ["strace", "strace"],
       ["python3", "python3"],
+      ["python3 -c 'import cryptography'", "python3-cryptography"],
+      ["openssl", "openssl"],
       ["chromium", "chromium"],
       ["psql", "postgresql"],
     ],
@@ -109,16 +116,17 @@ const STEPS: readonly Step[] = [
   },
 ];
 
-const onPath = (program: string): boolean => spawnSync("sh", ["-c", `command -v ${program}`]).status === 0;
+const isThere = (probe: string): boolean =>
+  spawnSync("sh", ["-c", probe.includes(" ") ? probe : `command -v ${probe}`]).status === 0;
 const isRoot = process.getuid?.() === 0;
 
 /** Installs what is missing where that is possible; the answer is the reason why not. */
 function provide(step: Step): string | undefined {
   if (step.root === true && !isRoot) return "needs root";
-  const missing = (step.needs ?? []).filter(([program]) => !onPath(program));
+  const missing = (step.needs ?? []).filter(([program]) => !isThere(program));
   if (missing.length === 0) return undefined;
   const packages = missing.map(([, name]) => name);
-  if (!isRoot || !onPath("apt-get")) return `needs ${packages.join(", ")}`;
+  if (!isRoot || !isThere("apt-get")) return `needs ${packages.join(", ")}`;
   console.log(`installing ${packages.join(", ")}`);
   const env = { ...process.env, DEBIAN_FRONTEND: "noninteractive" };
   spawnSync("apt-get", ["update", "-qq"], { stdio: "inherit", env });
@@ -126,7 +134,7 @@ function provide(step: Step): string | undefined {
     stdio: "inherit",
     env,
   });
-  const still = missing.filter(([program]) => !onPath(program));
+  const still = missing.filter(([program]) => !isThere(program));
   return still.length === 0 ? undefined : `could not install ${still.map(([, name]) => name).join(", ")}`;
 }
 
