@@ -10,9 +10,11 @@ import { approve, approvals, override, reject, review } from "../../cli/approve.
 import { freeze, unfreeze } from "../../cli/admin.ts";
 import { hiddenIn, visible } from "../../cli/visible.ts";
 import { judge } from "../../cli/verify.ts";
+import type { JsonObject } from "../../kernel/contracts/contracts.ts";
 import { parseTrustRoots } from "../../kernel/trust/trust.ts";
 import { startAdmin } from "../../sidecar/admin/admin.ts";
 import type { Admin } from "../../sidecar/admin/admin.ts";
+import { provider } from "./provider.ts";
 import { scene } from "./scene.ts";
 import type { Scene, SceneOptions } from "./scene.ts";
 
@@ -33,7 +35,7 @@ interface Stage {
     ...argv: string[]
   ): Promise<{ readonly code: number; readonly out: string }>;
   keys: { readonly approver: string; readonly two: string; readonly override: string };
-  restart(): Promise<void>;
+  restart(ceiling?: JsonObject): Promise<void>;
 }
 
 async function stage(terms: object = {}, more?: SceneOptions["policy"]): Promise<Stage> {
@@ -79,9 +81,9 @@ async function stage(terms: object = {}, more?: SceneOptions["policy"]): Promise
       );
       return { code, out };
     },
-    async restart() {
+    async restart(ceiling) {
       await it.admin.close();
-      it.s = await it.s.again();
+      it.s = await it.s.again(ceiling);
       it.admin = await startAdmin(it.s.guardian, journal);
     },
   };
@@ -253,7 +255,28 @@ test("quorum: the same approver twice does not count, a wrong tool name signs no
   await agent.close();
 });
 
-test("an override passes at once, leaves a review open in status and metric over a restart, and the ceiling still holds", async () => {
+test("a ceiling holds against a call that was overridden", async () => {
+  const it = await stage();
+  let agent = await mcp(it);
+  const id = approvalIn(await agent.callTool(RELEASE));
+  const flags = ["--key", it.keys.override, "--reason", "fire", "--yes-to", TOOL];
+  expect((await it.atoll(override, id, ...flags)).code).toBe(0);
+  expect(it.s.guardian.ceremonies.get(id as never)?.state).toBe("granted");
+  await agent.close();
+  await it.restart({
+    apiVersion: "atoll.dev/policy/v1",
+    name: "ceiling",
+    layer: "P0",
+    ceiling: { maxEffect: "E4", forbidden: [{ tools: [TOOL], reason: "no releases today" }] },
+  });
+  agent = await mcp(it);
+  expect(reasonOf(await agent.callTool(RELEASE))).toBe("FORBIDDEN_EFFECT");
+  expect(executed(it)).toBe(0);
+  expect(it.s.guardian.ceremonies.get(id as never)?.reviewOpen).toBe(true);
+  await agent.close();
+});
+
+test("an override passes at once and leaves a review open in status, metric and evidence over a restart", async () => {
   const it = await stage({ timelockSeconds: 300, quorum: 2 });
   let agent = await mcp(it);
   const id = approvalIn(await agent.callTool(RELEASE));
@@ -303,6 +326,22 @@ test("a freeze stops everything at once, over a restart, and only an approver's 
   expect((await it.atoll(unfreeze, "--key", it.keys.approver)).code).toBe(0);
   expect((await again.callTool(list)).isError).toBeFalsy();
   await again.close();
+});
+
+test("a freeze aborts what is under way", async () => {
+  const slow = await provider();
+  closing.push(() => slow.close());
+  slow.script = { body: "{}", silentMs: 30_000 };
+  const it = await stage({}, (document) => {
+    const connectors = document["connectors"] as Record<string, object>;
+    connectors["openai"] = { ...connectors["openai"], url: slow.url };
+  });
+  const asked = ask(it).catch((e: { code?: string }) => e.code);
+  await until(() => (slow.seen.length === 1 ? true : undefined));
+  await it.atoll(freeze, "--reason", "stop");
+  expect(await asked).toBe("ERR_OUTCOME_UNKNOWN");
+  await until(() => (slow.abandoned === 1 ? true : undefined));
+  expect(slow.seen.length).toBe(1);
 });
 
 test("what an approver sees hides nothing, and secrets are redacted", async () => {

@@ -29,7 +29,7 @@ export interface Scene {
   readonly overridePem: string;
   readonly lines: string[];
   /** Ends this guardian and starts another on the same folder. */
-  again(): Promise<Scene>;
+  again(ceiling?: JsonObject): Promise<Scene>;
   close(): Promise<void>;
 }
 
@@ -61,30 +61,37 @@ export async function scene(options: SceneOptions = {}): Promise<Scene> {
   ) as Record<string, unknown>;
   options.policy?.(content, signerFromPem(approverTwoPem).keyId);
   const document: JsonObject = JSON.parse(JSON.stringify(content));
-  const signed = signBundle(
-    {
-      type: "atoll.dev/bundle/v1",
-      bundleId: "scene",
-      version: 1,
-      layer: "P1",
-      contentHash: hashJson(document),
-      conformanceLevel: "L1",
-      notBefore: "",
-      expiresAt: "",
-    },
-    [signerFromPem(policyKey.privateKey.export({ type: "pkcs8", format: "pem" }))],
-  );
-  const manifest = bundleManifest({ signed, content: document, source: undefined }, "scene-v1");
-  parseBundle(manifest);
+  const ceilingKey = generateKeyPairSync("ed25519");
+  const bundle = (layer: "P1" | "P0", of: JsonObject, key: typeof policyKey) => {
+    const signed = signBundle(
+      {
+        type: "atoll.dev/bundle/v1",
+        bundleId: layer === "P1" ? "scene" : "scene-ceiling",
+        version: 1,
+        layer,
+        contentHash: hashJson(of),
+        conformanceLevel: "L1",
+        notBefore: "",
+        expiresAt: "",
+      },
+      [signerFromPem(key.privateKey.export({ type: "pkcs8", format: "pem" }))],
+    );
+    const made = bundleManifest({ signed, content: of, source: undefined }, `scene-${layer.toLowerCase()}`);
+    parseBundle(made);
+    return { manifest: made };
+  };
+  const policyBundle = bundle("P1", document, policyKey);
+  let ceilingBundle: ReturnType<typeof bundle> | undefined;
   mkdirSync(join(folder, "credentials"));
   writeFileSync(join(folder, "credentials", "MODEL_KEY"), `${MODEL_SECRET}\n`);
   writeFileSync(join(folder, "credentials", "GITHUB_TOKEN"), TOOL_SECRET);
-  const trust = `role: policy\n${pem(policyKey.publicKey)}\nrole: approver\n${pem(approverKey.publicKey)}\nrole: approver\n${pem(approverTwoKey.publicKey)}\nrole: override\n${pem(overrideKey.publicKey)}`;
+  const trust = `role: policy\n${pem(policyKey.publicKey)}\nrole: approver\n${pem(approverKey.publicKey)}\nrole: approver\n${pem(approverTwoKey.publicKey)}\nrole: override\n${pem(overrideKey.publicKey)}\nrole: ceiling\n${pem(ceilingKey.publicKey)}`;
   const lines: string[] = [];
   const start = () =>
     startGuardian(
       {
-        bundle: { manifest },
+        bundle: policyBundle,
+        ...(ceilingBundle === undefined ? {} : { ceiling: ceilingBundle }),
         trust,
         folder: join(folder, "journal"),
         credentials: join(folder, "credentials"),
@@ -112,7 +119,8 @@ export async function scene(options: SceneOptions = {}): Promise<Scene> {
     approverTwoPem,
     overridePem,
     lines,
-    async again() {
+    async again(ceiling) {
+      if (ceiling !== undefined) ceilingBundle = bundle("P0", ceiling, ceilingKey);
       await guardian.drain(1_000);
       return from(await start());
     },

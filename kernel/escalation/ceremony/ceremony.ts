@@ -438,9 +438,16 @@ export function createCeremonies(o: CeremonyOptions): Ceremonies {
         if (reviewed !== undefined && body["type"] === "atoll.dev/review/v1") reviewed.reviewed = true;
         return;
       }
-      if (of.ended !== null || of.assertions.some((a) => a.by === body["key_id"])) return;
+      if (of.assertions.some((a) => a.by === body["key_id"])) return;
+      const overridden = body["type"] === "atoll.dev/override/v1";
+      if (of.ended !== null && !overridden) return;
       const assertion = readAssertion(body, of.challenge, of.ceremony, of.policy.keys);
       if (typeof assertion !== "string") count(of, assertion, body, hash);
+      else if (overridden) {
+        // Its key has gone, or the policy: nothing passes by it any more, and its review is owed all the same.
+        count(of, { keyId: keyIdFrom(body["key_id"], "key_id"), decision: "override" }, body, hash);
+        of.ended ??= "invalid";
+      }
     },
   };
 
@@ -448,11 +455,15 @@ export function createCeremonies(o: CeremonyOptions): Ceremonies {
     const raw = body["challenge"];
     if (!isObject(raw)) return;
     const challenge = parseChallenge(raw);
-    const terms = [...policy.ceremonies.values()].find(
+    const found = [...policy.ceremonies.values()].find(
       (c) => canonicalize(termsOf(c)) === canonicalize(challenge.ceremony),
     );
-    const same = challenge.policyHash === policy.hash && challenge.ceilingHash === policy.ceilingHash;
-    if (terms === undefined) return;
+    // A ceremony that the policy has no more is kept for what was answered under it, and lets nothing pass.
+    const terms = found ?? GONE;
+    const same =
+      found !== undefined &&
+      challenge.policyHash === policy.hash &&
+      challenge.ceilingHash === policy.ceilingHash;
     const bootId = body["boot_id"];
     const ms = body["monotonic_ms"];
     entries.set(challenge.approvalId, {
@@ -494,6 +505,17 @@ function reviewFault(raw: JsonObject, override: Hash, policy: Policy): string | 
 const approverKey = (id: string, policy: Policy) => policy.keys.approver(keyIdFrom(id, "review.key_id"));
 const asSignature = (s: string) => signatureFrom(s, "review.sig");
 
+const GONE: Ceremony = {
+  name: "",
+  approvers: [],
+  quorum: Number.MAX_SAFE_INTEGER,
+  timelockSeconds: 0,
+  holdSeconds: 0,
+  expiresSeconds: 0,
+  waitSeconds: 0,
+  challenge: true,
+  maxPerHour: 0,
+};
 const textOf = (v: JsonValue | undefined): string => (typeof v === "string" ? v : "");
 const hexOf = (bytes: Uint8Array): string => [...bytes].map((b) => b.toString(16).padStart(2, "0")).join("");
 /** What is judged is what is recorded: a copy that nobody else holds. */
