@@ -50,20 +50,33 @@ export async function ruleCalls(
   calls: readonly Proposed[],
   signal: AbortSignal,
 ): Promise<Rulings> {
-  const rulings: Ruling[] = [];
-  const notes: CallNote[] = [];
   const taken = new Set<string>();
-  for (const call of calls) {
-    const one = await ruleOne(deps, caller, source, call, taken, signal);
-    rulings.push(one.ruling);
-    notes.push(one.note);
-  }
-  return { rulings, notes };
+  const first: One[] = [];
+  for (const call of calls) first.push(await ruleOne(deps, caller, source, call, taken));
+  // Those that wait for a person wait together, and are judged again in their order.
+  const decided = await Promise.all(
+    first.map(async (one) => {
+      const { held } = one;
+      return held !== undefined && (await deps.governor.settled(held.approval, held.waitMs, signal));
+    }),
+  );
+  const ones: One[] = [];
+  for (const [i, one] of first.entries())
+    ones.push(
+      one.held !== undefined && decided[i] === true && !signal.aborted ? await one.held.again() : one,
+    );
+  return { rulings: ones.map((o) => o.ruling), notes: ones.map((o) => o.note) };
 }
 
 interface One {
   readonly ruling: Ruling;
   readonly note: CallNote;
+  /** The answer is held for a person. */
+  readonly held?: {
+    readonly approval: string;
+    readonly waitMs: number;
+    again(): Promise<One>;
+  };
 }
 
 async function ruleOne(
@@ -72,7 +85,6 @@ async function ruleOne(
   source: Source,
   call: Proposed,
   taken: Set<string>,
-  signal: AbortSignal,
 ): Promise<One> {
   const { governor, outcomes } = deps;
   const { target, dual } = targetOfFunction(governor, call.name);
@@ -132,14 +144,16 @@ async function ruleOne(
       });
       void told.then((t) => resolve({ told: t }));
     });
-  let first = await attempt();
-  if ("told" in first && first.told.kind === "refused" && first.told.refusal.approval !== undefined) {
-    const wait = governor.waitMs(target, first.told.refusal.approval);
-    const approvalId = first.told.refusal.approval["id"];
-    if (wait > 0 && typeof approvalId === "string" && (await governor.settled(approvalId, wait, signal)))
-      first = await attempt();
-  }
-  return "stamp" in first ? released(call, argsText, first.stamp) : refused(call, first.told);
+  const ruled = async (): Promise<One> => {
+    const tried = await attempt();
+    if ("stamp" in tried) return released(call, argsText, tried.stamp);
+    const one = refused(call, tried.told);
+    const approval = one.note.approval?.["id"];
+    if (typeof approval !== "string" || one.note.approval === undefined) return one;
+    const waitMs = governor.waitMs(target, one.note.approval);
+    return waitMs > 0 ? { ...one, held: { approval, waitMs, again: ruled } } : one;
+  };
+  return await ruled();
 }
 
 const released = (call: Proposed, argsText: string, stamp: Stamp): One => ({

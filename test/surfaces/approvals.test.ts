@@ -187,6 +187,21 @@ test("with waitSeconds the answer is held, streaming or not, and released on app
   await agent.close();
 });
 
+test("several calls of one answer wait for their people together", async () => {
+  const it = await stage({ waitSeconds: 30 });
+  const both = ask(it, 'call run_shell {"command":"one"}\ncall run_shell {"command":"two"}');
+  await until(() => (it.s.guardian.ceremonies.all.length === 2 ? true : undefined));
+  const [first, second] = it.s.guardian.ceremonies.all;
+  const flags = ["--key", it.keys.approver, "--yes-to", "tool:agent/run_shell"];
+  expect((await it.atoll(reject, second?.id ?? "", ...flags)).code).toBe(0);
+  expect((await it.atoll(approve, first?.id ?? "", ...flags)).code).toBe(0);
+  const message = (await both).choices[0]?.message;
+  expect(message?.tool_calls?.map((c) => (c.type === "function" ? c.function.arguments : ""))).toEqual([
+    '{"command":"one"}',
+  ]);
+  expect(message?.content).toContain("APPROVAL_REJECTED");
+});
+
 test("a held answer hears a rejection and a timeout, each with its code and a receipt", async () => {
   const it = await stage({ waitSeconds: 30 });
   const agent = await mcp(it);
