@@ -5,7 +5,7 @@ import { connect } from "node:net";
 import { join } from "node:path";
 
 const secrets = process.argv.slice(2).map((t) => Buffer.from(t, "base64").toString("utf8"));
-const forms = secrets.flatMap((s) => [s, encodeURIComponent(s), Buffer.from(s).toString("base64").replace(/=+$/, ""), Buffer.from(s).toString("hex"), [...s].reverse().join("")]);
+const forms = secrets.flatMap((s) => [s, encodeURIComponent(s), Buffer.from(s).toString("base64").replace(/=+$/, ""), Buffer.from(s).toString("hex"), Array.from(s).reverse().join("")]);
 const found = [];
 let looked = 0;
 function look(where, bytes) {
