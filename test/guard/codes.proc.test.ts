@@ -100,8 +100,6 @@ const base = (more: JsonObject): JsonObject => ({
   connectors: {
     t: { kind: "mcp", url: up.mcp },
     m: { kind: "openai", url: up.v1 },
-    // Serves no model: models named after it have no connector.
-    x: { kind: "mcp", url: up.mcp },
     web: { kind: "connect", destinations: ["ok.example:443", "ok.example:80", "forbidden.example:443"] },
     w: { kind: "wasm" },
   },
@@ -116,6 +114,7 @@ function mainPolicy(modules: Readonly<Record<string, string>>): JsonObject {
   const tools: JsonObject[] = [
     declared("t/ok"),
     declared("t/hidden"),
+    declared("web/fetch"),
     declared("t/typed", {
       input: { type: "object", required: ["n"], properties: { n: { type: "integer" } } },
     }),
@@ -147,6 +146,8 @@ function mainPolicy(modules: Readonly<Record<string, string>>): JsonObject {
         effect: "E0",
         sandbox: "restricted",
         module,
+        // The executor of a loaded machine takes its time to start.
+        timeoutMs: 60_000,
         limits: name === "time" ? { ...endless, timeMs: 100 } : name === "host" ? endless : limits,
       }),
     ),
@@ -165,13 +166,13 @@ function mainPolicy(modules: Readonly<Record<string, string>>): JsonObject {
   const allowed = names.filter((n) => !special.has(n));
   return base({
     tools,
-    models: [{ name: "model:m/known" }, { name: "model:m/unlisted" }, { name: "model:x/unserved" }],
+    models: [{ name: "model:m/known" }, { name: "model:m/unlisted" }],
     toolsets: { all: names.filter((n) => n !== "tool:t/hidden") },
     profiles: [
       {
         match: { principal: "*" },
         toolsets: ["all"],
-        models: ["model:m/known", "model:x/unserved"],
+        models: ["model:m/known"],
         maxSideEffect: "write_limited",
         budgets: { session: { costMicroUsd: 1_000 } },
         destinations: { allow: ["ok.example:443", "ok.example:80", "forbidden.example:443"], deny: [] },
@@ -293,16 +294,7 @@ const CASES: Partial<Record<Code, readonly [produce: Case, status: number, retry
   DENY_TOOL_NOT_FOUND: [tool("t/hidden"), 403],
   DENY_SCHEMA_MISMATCH: [tool("t/typed", { n: "one" }), 403],
   DENY_TOOL_DRIFT: [tool("t/drift"), 403],
-  DENY_CONNECTOR: [
-    (b, as) =>
-      post(
-        b,
-        "/v1/chat/completions",
-        { model: "x/unserved", messages: [{ role: "user", content: "hi" }] },
-        as,
-      ),
-    403,
-  ],
+  DENY_CONNECTOR: [tool("web/fetch"), 403],
   DENY_MODEL: [
     (b, as) =>
       post(
