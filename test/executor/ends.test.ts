@@ -289,15 +289,6 @@ describe("before the INTENT", () => {
       "no facts",
       0,
     ]);
-    const silent = await s.executor
-      .run({
-        call: issue,
-        policy: () => Promise.reject(new Error("x")) as never,
-        gather: () => factsOf(policy),
-        dispatch: done,
-      })
-      .catch(() => null);
-    expect(silent?.kind).toBe("denied");
   });
   test.each<[string, ExecutorOptions["journal"]["append"]]>([
     ["throws", () => expect.fail("disk")],

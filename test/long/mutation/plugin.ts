@@ -15,6 +15,7 @@ export const TESTS: readonly string[] = [
   "guardian/requirements",
   "guardian/approval",
   "guardian/cel",
+  "guardian/expressions",
   "guardian/cel-conformance",
   "guardian/monotone",
   "receipts/nodes",
@@ -24,6 +25,7 @@ export const TESTS: readonly string[] = [
   "proofgraph/merkle",
   "proofgraph/damage",
   "executor/executor",
+  "executor/ends",
   "executor/fail-closed",
   "ceremony/ceremony",
 ];
