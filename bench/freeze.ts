@@ -113,7 +113,7 @@ async function measured(): Promise<boolean> {
     port: control.port,
     ca: certificates.bundle,
     bundle: bundle({ version: 1 }) as Crew["bundle"],
-    trust: `${ROOTS}role: approver\n${String(approverPair.publicKey.export({ type: "spki", format: "pem" }))}`,
+    trust: `${ROOTS}role: approver\n${approverPair.publicKey.export({ type: "spki", format: "pem" })}`,
     approver,
   };
   for (let i = 0; i < PROCESSES; i++) {
