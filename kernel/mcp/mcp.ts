@@ -108,6 +108,13 @@ export const deniedResult = (note: DenialNote): JsonObject => ({
   },
 });
 
+/** A server's `_meta` without what only the guardian says: nobody else speaks of receipts, reasons and approvals. */
+export function foreignMeta(result: JsonObject): JsonObject {
+  const meta = result["_meta"];
+  if (!isObject(meta)) return {};
+  return Object.fromEntries(Object.entries(meta).filter(([key]) => !/^dev\.atoll\//i.test(key.trim())));
+}
+
 /** The output that is hashed: the result without `_meta`. */
 export function resultOutput(result: JsonObject): JsonObject {
   const out: Record<string, JsonValue> = {};

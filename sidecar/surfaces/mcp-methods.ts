@@ -9,6 +9,7 @@ import {
   REVISIONS,
   RPC,
   deniedResult,
+  foreignMeta,
   paramFault,
   resultOutput,
   rpcError,
@@ -151,7 +152,10 @@ async function toolsCall(a: Asking): Promise<Answer> {
   const result = called.result ?? { content: [] };
   return {
     status: 200,
-    body: rpcResult(message.id, { ...result, _meta: { ...metaOf(result), "dev.atoll/receipt": receipt } }),
+    body: rpcResult(message.id, {
+      ...result,
+      _meta: { ...foreignMeta(result), "dev.atoll/receipt": receipt },
+    }),
     stamp: called.stamp,
   };
 }
