@@ -17,6 +17,7 @@ import {
   splitName,
 } from "../../kernel/mcp/mcp.ts";
 import type { Message } from "../../kernel/mcp/mcp.ts";
+import { scanTexts, textsOf } from "../../kernel/threat/threat.ts";
 import { RpcError } from "../federation/federation.ts";
 import type { Talk } from "../federation/federation.ts";
 import type { Caller } from "../govern/govern.ts";
@@ -240,6 +241,7 @@ async function other(a: Asking): Promise<Answer> {
     source: "mcp",
     args,
     caller,
+    scan: scanTexts(textsOf({ ...args, ...roundOf(a) })),
     dispatch: async (signal): Promise<Outcome> => {
       if (connector?.kind !== "mcp")
         return { status: "failed", code: "DENY_CONNECTOR", detail: "no MCP server" };

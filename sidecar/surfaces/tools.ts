@@ -114,6 +114,10 @@ export async function callTool(
       source: connector?.kind === "wasm" ? "wasm" : call.source,
       args: call.args,
       caller,
+      // The answers of a later round go to the server like arguments, and are looked at like them.
+      ...(call.more === undefined || Object.keys(call.more).length === 0
+        ? {}
+        : { scan: scanTexts(textsOf({ ...call.args, ...call.more })) }),
       idempotencyKey: tool?.idempotency === "key" ? call.idempotencyKey : "",
       definition: s.governor.definitionOf(target),
       estimate: { calls: 1, tokens: 0, costMicroUsd: tool?.costMicroUsd ?? 0 },
