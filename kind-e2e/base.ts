@@ -67,6 +67,13 @@ const unpacked = (folder: string, report: Report): Source[] => {
   const root = join(folder, "root");
   const finished = join(folder, "sources.json");
   if (existsSync(finished)) return JSON.parse(readFileSync(finished, "utf8"));
+  if (spawnSync("strip", ["--version"]).error && process.getuid?.() === 0) {
+    report("base image: strip is missing, binutils is installed");
+    spawnSync("apt-get", ["update"]);
+    spawnSync("apt-get", ["install", "--yes", "--no-install-recommends", "binutils"], {
+      env: { ...process.env, DEBIAN_FRONTEND: "noninteractive" },
+    });
+  }
   for (const tool of ["apt-get", "dpkg-deb", "strip"])
     if (spawnSync(tool, ["--version"]).error)
       throw new Failure(

@@ -81,7 +81,8 @@ export function ensurePackages(report: Report): void {
   }
 }
 
-const requireRoot = (): void => {
+/** Asked before anything long begins: a quarter of an hour of building should not end in a refusal. */
+export const requireRoot = (): void => {
   if (process.platform !== "linux" || process.getuid?.() !== 0)
     throw new Failure(
       "a node needs root on Linux; `--mode control-plane` does not, and `--backend kind` needs Docker",

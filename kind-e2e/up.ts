@@ -5,6 +5,7 @@ import { parseArgs } from "node:util";
 import { openCluster } from "./backends.ts";
 import { Failure } from "./failure.ts";
 import { readState } from "./holder.ts";
+import { requireRoot } from "./node.ts";
 import { programs } from "./pins.ts";
 import { ensurePrograms, programPath } from "./programs.ts";
 import { demoPolicy } from "../cli/demo/policy.ts";
@@ -47,6 +48,7 @@ const detail = (text: string): void => line(`  ${text}`);
 async function up(name: string): Promise<void> {
   const cluster = openCluster(name);
   if (cluster.backend === "embedded") {
+    requireRoot();
     await ensurePrograms(
       programs.map((p) => p.name),
       detail,

@@ -3,6 +3,7 @@ import { readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import type { Cluster } from "../backends.ts";
 import { runFolder } from "../holder.ts";
+import { requireRoot } from "../node.ts";
 import { programs } from "../pins.ts";
 import { ensurePrograms } from "../programs.ts";
 import type { Counted } from "./counted.ts";
@@ -46,6 +47,7 @@ export async function bringUp(
   rmSync(runFolder(name), { recursive: true, force: true });
   const up = await step("a cluster comes up", async () => {
     if (cluster.backend === "embedded") {
+      requireRoot();
       await ensurePrograms(
         programs.map((p) => p.name),
         detail,

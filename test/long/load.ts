@@ -30,7 +30,7 @@ export async function startAgents(scene: Scene, count: number): Promise<string[]
     ...names.map((name) => `pod/${name}`),
     "--namespace",
     TEAM,
-    "--timeout=180s",
+    "--timeout=300s",
   );
   return names;
 }
