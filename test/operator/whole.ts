@@ -7,6 +7,8 @@ import { hashJson, sha256, signerFromPem } from "../../kernel/crypto/crypto.ts";
 import type { Signer } from "../../kernel/crypto/crypto.ts";
 import { bundleManifest, signBundle } from "../../kernel/policy/policy.ts";
 import type { BundleHead } from "../../kernel/policy/policy.ts";
+import type { ControlPlaneOptions } from "../../kind-e2e/cluster.ts";
+import type { Lives } from "../../operator/certificates/certificates.ts";
 import { certificateSource } from "../../operator/certificates/certificates.ts";
 import { startControl } from "../../operator/control/control.ts";
 import type { Control } from "../../operator/control/control.ts";
@@ -123,9 +125,17 @@ export async function clientOf(api: Api, serviceAccount: string): Promise<Client
 export interface WholeOptions extends Partial<Pick<ControllersOptions, "canary" | "canaryWatch">> {
   /** False: nothing is judged on application, so that all falls to the operator. */
   readonly validate?: boolean;
+  readonly plane?: ControlPlaneOptions;
+  /** How long the webhook's certificates live. */
+  readonly lives?: Lives;
 }
-export async function startWhole({ validate = true, ...more }: WholeOptions = {}): Promise<Whole> {
-  const api = await startApi();
+export async function startWhole({
+  validate = true,
+  plane,
+  lives,
+  ...more
+}: WholeOptions = {}): Promise<Whole> {
+  const api = await startApi(plane);
   await ground(api);
   await trust(api, ROOTS, sha256(ROOTS));
   const client = await clientOf(api, "atoll-operator");
@@ -139,6 +149,7 @@ export async function startWhole({ validate = true, ...more }: WholeOptions = {}
     log,
     addresses: ["127.0.0.1"],
     refreshMs: 200,
+    ...(lives === undefined ? {} : { lives }),
   });
   for (const object of yamlFile("charts/atoll/templates/webhooks.yaml")) {
     const hooks = object["webhooks"] as { clientConfig: { service?: { path: string }; url?: string } }[];
