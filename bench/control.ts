@@ -46,7 +46,7 @@ if (values.serve === true) {
     bundleByHash: () => undefined,
     onReport: () => undefined,
     onChallenge: () => Promise.resolve(),
-  } as Parameters<typeof startControl>[0]);
+  });
   process.send?.({ port: control.port, ca: authority.certificate });
   process.on("message", (message) => {
     if (message === "freeze")

@@ -92,7 +92,7 @@ function follow(script: Script, more: { silenceMs?: number } = {}) {
 }
 const settles = (what: () => unknown, want: unknown): Promise<void> =>
   vi.waitFor(() => expect(what()).toEqual(want), { timeout: 5000, interval: 2 });
-const content = (r: Reflector<number>): Record<string, number> => Object.fromEntries([...r.items].toSorted());
+const content = (r: Reflector<number>): Record<string, number> => Object.fromEntries(r.items);
 
 async function begun() {
   const script = new Script();
@@ -229,7 +229,7 @@ describe("a local copy", () => {
       }
     }
     script.set("last", 1);
-    await settles(() => content(reflector), Object.fromEntries([...script.objects].toSorted()));
+    await settles(() => content(reflector), Object.fromEntries(script.objects));
     expect(script.watches.filter((w) => !w.stream.destroyed && !w.stream.writableEnded).length).toBe(1);
   });
 });
