@@ -95,7 +95,7 @@ export async function reachedBy(g: Ground, address: string): Promise<string[]> {
   const lines = (await Promise.all(["sink-pod", "sink-host"].map((pod) => g.logs(SINKS, pod, "agent")))).join(
     "",
   );
-  return lines.split("\n").filter((line) => line.includes(`${address}"`));
+  return lines.split("\n").filter((line) => line.includes(`${address}"`) && line.startsWith("{"));
 }
 
 export const gone = (kube: Kube, namespace: string, ...pods: readonly string[]): Promise<Output> =>

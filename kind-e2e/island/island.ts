@@ -7,25 +7,34 @@ import { kubeOf } from "../trial/kube.ts";
 import { guardianSidecar } from "../trial/manifests.ts";
 import { escape } from "./escape.ts";
 import { ground, ready, type Counted, type Ground } from "./ground.ts";
-import { SIDECAR, SINKS, loadLab, openNamespace, sinks } from "./objects.ts";
+import { OPEN, OPEN_SIDECAR, SIDECAR, SINKS, loadLab, openNamespace, sinks } from "./objects.ts";
+import { life } from "./life.ts";
 import { proof } from "./proof.ts";
+import { race } from "./race.ts";
 
-const STEPS: Readonly<Record<string, { readonly what: string; readonly run: (g: Ground) => Promise<void> }>> =
-  {
-    escape: { what: "every attempt from inside, with all legs and without", run: escape },
-    proof: { what: "each leg taken away is found within 15 s, by name, and its return too", run: proof },
-  };
-const USAGE = `usage: node kind-e2e/island/island.ts [--name NAME] [STEP…]
+const STEPS: Readonly<
+  Record<string, { readonly what: string; readonly run: (g: Ground, pods: number) => Promise<void> }>
+> = {
+  escape: { what: "every attempt from inside, with all legs and without", run: escape },
+  proof: { what: "each leg taken away is found within 15 s, by name, and its return too", run: proof },
+  life: { what: "Jobs, probes, restarts and rollouts behind the lock", run: life },
+  race: { what: "pods whose agent dials in its first millisecond", run: race },
+};
+const USAGE = `usage: node kind-e2e/island/island.ts [--name NAME] [--pods N] [STEP…]
 
-Needs a cluster that \`npm run up -- --name NAME\` brought up. Steps (default: all). Closes with
-\`N passed, M failed\`:
+Needs a cluster that \`npm run up -- --name NAME\` brought up. Steps (default: all, the race with 30 pods):
 ${Object.entries(STEPS)
   .map(([name, { what }]) => `  ${name.padEnd(10)} ${what}\n`)
   .join("")}
+\`race --pods 1000\` takes about an hour on two cores. Closes with \`N passed, M failed\`.
 `;
 
 /** Runs steps of the laboratory; the caller prints the count. */
-export async function runIsland(name: string, steps: readonly string[]): Promise<Counted> {
+export async function runIsland(
+  name: string,
+  steps: readonly string[] = Object.keys(STEPS),
+  pods = 30,
+): Promise<Counted> {
   const counted: Counted = { passed: 0, failed: 0 };
   const cluster = openCluster(name);
   const kube = kubeOf(cluster.kubeconfig());
@@ -42,7 +51,7 @@ export async function runIsland(name: string, steps: readonly string[]): Promise
     const began = performance.now();
     g.say(`== island: ${step}: ${chosen.what}`);
     try {
-      await chosen.run(g);
+      await chosen.run(g, pods);
     } catch (error) {
       if (!(error instanceof Failure)) throw error;
       g.check(step, false, error.message);
@@ -52,11 +61,22 @@ export async function runIsland(name: string, steps: readonly string[]): Promise
   return counted;
 }
 
+/** Removes what the laboratory made. */
+export async function clearIsland(name: string): Promise<void> {
+  const kube = kubeOf(openCluster(name).kubeconfig());
+  const remove = (...what: readonly string[]): Promise<string> =>
+    kube.kubectl("delete", ...what, "--ignore-not-found", "--timeout", "120s");
+  await remove("namespace", OPEN, SINKS);
+  await remove("guardiansidecar", OPEN_SIDECAR);
+  await remove("clusterrolebinding", "island-exempt");
+}
+
 if (import.meta.main) {
   const { values, positionals } = parseArgs({
     allowPositionals: true,
     options: {
       name: { type: "string", default: "atoll" },
+      pods: { type: "string", default: "30" },
       help: { type: "boolean", short: "h" },
     },
   });
@@ -65,6 +85,7 @@ if (import.meta.main) {
     const { passed, failed } = await runIsland(
       values.name,
       positionals.length > 0 ? positionals : Object.keys(STEPS),
+      Number(values.pods),
     );
     process.stdout.write(`${passed} passed, ${failed} failed\n`);
     process.exitCode = failed === 0 ? 0 : 1;

@@ -2,6 +2,8 @@
 //   race HOST PORT…   dials in its first millisecond, again and again for a second, says what came of it, and stays
 //   sink PORT…        answers everybody over TCP and UDP, and prints who it was
 //   app               an agent with an HTTP, a TCP and a gRPC port to be probed; `GET /sick` makes it fail from then on
+//   work              governed calls without a pause until it is told to stop; then says what came of them
+//   squat             binds the guardian's ports as soon as they are free, and says whether anybody got an answer there
 //   stay              nothing
 import { createSocket } from "node:dgram";
 import { writeFileSync } from "node:fs";
@@ -76,6 +78,74 @@ const app = (): void => {
   }).listen(8082);
 };
 
+const work = async (): Promise<void> => {
+  const stopping = new AbortController();
+  process.once("SIGTERM", () => stopping.abort());
+  const counts: Record<string, number> = {};
+  while (!stopping.signal.aborted) {
+    let outcome: string;
+    try {
+      const response = await fetch("http://127.0.0.1:15080/mcp/v1/execute", {
+        method: "POST",
+        headers: { "content-type": "application/json" },
+        body: JSON.stringify({ tool: "tool:github/list_issues", arguments: { repo: "acme/one" } }),
+        signal: AbortSignal.timeout(10_000),
+      });
+      const body: { verdict?: string; reason_code?: string; receipt_id?: string } = JSON.parse(
+        await response.text(),
+      );
+      outcome =
+        body.verdict === "ALLOW" && body.receipt_id?.startsWith("rcp_") === true
+          ? "allowed"
+          : `${body.reason_code}`;
+    } catch (error) {
+      outcome = `lost: ${error instanceof Error ? error.message : ""}`;
+    }
+    counts[outcome] = (counts[outcome] ?? 0) + 1;
+    await new Promise((resolve) => setTimeout(resolve, 20));
+  }
+  print({ work: counts });
+  process.exit(0);
+};
+
+/** For half a minute: whoever dials the squatted ports must hear nothing. */
+const squat = async (): Promise<void> => {
+  const bound = new Set<number>();
+  const words = new Set<string>();
+  const servers = [15_080, 15_081, 15_090].map((port) => {
+    const server = createServer((socket) => socket.on("error", () => undefined).end("squatter"));
+    const bind = (): void => void server.listen(port, "127.0.0.1");
+    server.on("listening", () => bound.add(port));
+    server.on("error", () => setTimeout(bind, 5));
+    bind();
+    return server;
+  });
+  const hear = (port: number): Promise<string> =>
+    new Promise((resolve) => {
+      const stream = connect({ host: "127.0.0.1", port });
+      stream.setTimeout(500, () => {
+        stream.destroy();
+        resolve("silence");
+      });
+      stream.on("data", (data) => {
+        stream.destroy();
+        resolve(data.toString() === "squatter" ? "SQUATTER" : "guardian");
+      });
+      stream.on("connect", () => stream.write("GET / HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"));
+      stream.on("error", () => resolve("refused"));
+      stream.on("close", () => resolve("silence"));
+    });
+  for (const end = Date.now() + 30_000; Date.now() < end; )
+    // 15090 over loopback is a port like any other there: what counts is that nobody outside hears it.
+    for (const port of [15_080, 15_081]) words.add(await hear(port));
+  print({ squat: { bound: [...bound], words: [...words].sort() } });
+  for (const server of servers)
+    server
+      .removeAllListeners("error")
+      .on("error", () => undefined)
+      .close();
+};
+
 const stay = (): void => {
   const alive = setInterval(() => undefined, 60_000);
   for (const signal of ["SIGTERM", "SIGINT"] as const) process.once(signal, () => clearInterval(alive));
@@ -92,10 +162,18 @@ switch (role) {
   case "app":
     app();
     break;
+  case "work":
+    await work();
+    break;
+  case "squat":
+    await squat();
+    process.exit();
+    break;
   case "stay":
     stay();
     break;
   default:
-    throw new Error("usage: roles race HOST PORT… | sink PORT… | app | stay");
+    throw new Error("usage: roles race HOST PORT… | sink PORT… | app | work | squat | stay");
 }
-for (const signal of ["SIGTERM", "SIGINT"] as const) process.once(signal, () => process.exit(0));
+if (role !== "work")
+  for (const signal of ["SIGTERM", "SIGINT"] as const) process.once(signal, () => process.exit(0));
