@@ -86,7 +86,7 @@ describe("the executor", () => {
     );
     const lifted = createSandbox({
       entry: built.entry,
-      compileMs: 1_500,
+      compileMs: 500,
       moduleLimits: { locals: 1e6, flow: 1e15, flowSum: 1e15, bodyBytes: 1e9 },
     });
     try {
