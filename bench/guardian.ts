@@ -227,7 +227,7 @@ async function main(): Promise<number> {
     connections: 64,
     requests: Math.ceil(requests / 6),
     status: 200,
-    holds: "write_note",
+    holds: '"name":"write_note"',
     ...more,
   });
 
