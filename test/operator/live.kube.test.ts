@@ -47,15 +47,18 @@ const status = async (): Promise<{ running: { hash: string; pods: number }[]; ro
 /** Agents that call without a pause until they are told to stop; what was not answered with success is kept. */
 let quiet: (() => void) | undefined;
 afterEach(() => quiet?.());
+let begun = 0;
 function agents(): { stop(): Promise<{ calls: number; failed: Json[] }> } {
   const going = { on: true };
+  // A key of an earlier run would be a repeat, and its answer may be gone.
+  const run = ++begun;
   let calls = 0;
   const failed: Json[] = [];
   quiet = () => (going.on = false);
   const loops = members.flatMap((m) =>
     [0, 1].map(async (k) => {
       while (going.on) {
-        const key = `${m.name}-${k}-${calls}`;
+        const key = `${m.name}-${run}-${k}-${calls}`;
         const told = await m
           .call(ISSUE, { repo: "acme/web", title: key }, key)
           .catch((error: unknown) => ({ status: 0, reason: String(error), body: {} as Json }));
