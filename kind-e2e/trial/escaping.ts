@@ -63,8 +63,8 @@ const tries: readonly (readonly [
     /identity|token/iu,
   ],
   [
-    "its own first init container",
-    (s) => (s["initContainers"] = [{ name: "atoll-lock", image: "x", command: ["/bin/true"] }]),
+    "an init container under a name of ours",
+    (s) => (s["initContainers"] = [{ name: "atoll-first", image: "x", command: ["/bin/true"] }]),
     /atoll-/u,
   ],
 ];

@@ -31,6 +31,9 @@ export function refusedRequest(
     if (seen.has(name)) return { status: 400, why: `header \`${name}\` is given twice` };
     seen.add(name);
   }
+  // An address in place of a path names a host of its own, and two readers may follow either.
+  if (request.url?.startsWith("/") !== true)
+    return { status: 400, why: "the target is no path; this is no proxy" };
   if (!LOOPBACK.test(request.headers.host ?? ""))
     return { status: 403, why: "the Host header names another machine" };
   const origin = request.headers.origin;

@@ -25,7 +25,7 @@ const create = (level: string, layout: string, spec: object = {}): Promise<Reply
 };
 
 beforeAll(async () => {
-  whole = await startWhole();
+  whole = await startWhole({ unlocked: "none" });
   api = whole.api;
   await apply(api, bundle({ version: 1 }));
   for (const layout of layouts)

@@ -60,12 +60,13 @@ export async function ground(api: Api): Promise<void> {
   for (const object of yamlFile("charts/atoll/templates/rbac.yaml")) await apply(api, object);
   await trust(api, "", ROOTS);
 }
-export const trust = (api: Api, pem: string, sha256: string): Promise<unknown> =>
+/** `unlocked` are the sidecars that the installer lets run without the lock. */
+export const trust = (api: Api, pem: string, sha256: string, unlocked = ""): Promise<unknown> =>
   apply(api, {
     apiVersion: "v1",
     kind: "ConfigMap",
     metadata: { name: "atoll-trust-roots", namespace: "atoll-system" },
-    data: { "roots.pem": pem, sha256, images: `${IMAGE.split("@")[1] ?? ""}\n` },
+    data: { "roots.pem": pem, sha256, images: `${IMAGE.split("@")[1] ?? ""}\n`, unlocked },
   });
 
 /** A pod as the webhook leaves it, with no webhook: the API server's defaults are asked for as before a webhook's call. */

@@ -128,16 +128,19 @@ export interface WholeOptions extends Partial<Pick<ControllersOptions, "canary" 
   readonly plane?: ControlPlaneOptions;
   /** How long the webhook's certificates live. */
   readonly lives?: Lives;
+  /** Sidecars that may run without the lock. */
+  readonly unlocked?: string;
 }
 export async function startWhole({
   validate = true,
   plane,
   lives,
+  unlocked,
   ...more
 }: WholeOptions = {}): Promise<Whole> {
   const api = await startApi(plane);
   await ground(api);
-  await trust(api, ROOTS, sha256(ROOTS));
+  await trust(api, ROOTS, sha256(ROOTS), unlocked);
   const client = await clientOf(api, "atoll-operator");
   const webhookClient = await clientOf(api, "atoll-webhook");
   const lines: string[] = [];
