@@ -10,11 +10,9 @@ import {
   keyIdFrom,
   makeId,
   parseJson,
-  signatureFrom,
   timestampOf,
 } from "../../contracts/contracts.ts";
 import type {
-  ApprovalFact,
   ApprovalId,
   Ceremony,
   Facts,
@@ -23,23 +21,20 @@ import type {
   JsonObject,
   JsonValue,
   KeyId,
-  Node,
   Policy,
   SealedNode,
   ToolCall,
 } from "../../contracts/contracts.ts";
-import { hashJson, signObject } from "../../crypto/crypto.ts";
-import type { Signer } from "../../crypto/crypto.ts";
-import {
-  confirmOf,
-  decide,
-  intentHash,
-  parseChallenge,
-  readAssertion,
-  termsOf,
-} from "../../guardian/guardian.ts";
+import { hashJson } from "../../crypto/crypto.ts";
+import { decide, intentHash, parseChallenge, readAssertion, termsOf } from "../../guardian/guardian.ts";
 import type { Assertion, Challenge } from "../../guardian/guardian.ts";
+import type { Approval, ApprovalState, Ceremonies, Opened } from "./approval.ts";
+import { GONE } from "./approval.ts";
+import { reviewFault } from "./review.ts";
 import { consequence } from "./words.ts";
+
+export type { Answered, Approval, ApprovalState, Ceremonies, Opened } from "./approval.ts";
+export { signAssertion, signOverride, signReview } from "./signing.ts";
 
 export interface CeremonyOptions {
   readonly journal: Journal;
@@ -50,58 +45,6 @@ export interface CeremonyOptions {
     readonly bootId: string;
   };
   readonly random: () => Uint8Array;
-}
-
-export type ApprovalState = "pending" | "granted" | "rejected" | "expired" | "invalid" | "used";
-export interface Approval {
-  readonly id: ApprovalId;
-  readonly challenge: JsonObject;
-  readonly challengeHash: Hash;
-  readonly ceremony: Ceremony;
-  readonly principal: string;
-  readonly tool: string;
-  readonly expiresAt: string;
-  readonly state: ApprovalState;
-  readonly approvedBy: readonly KeyId[];
-  /** An override that nobody has reviewed yet. */
-  readonly reviewOpen: boolean;
-  /** The override as it was signed. */
-  readonly override: JsonObject | null;
-}
-export type Answered =
-  | { readonly ok: true; readonly approval: Approval }
-  | { readonly ok: false; readonly reason: string };
-export type Opened =
-  | { readonly state: "open"; readonly approval: Approval; readonly fresh: boolean }
-  | { readonly state: "limited"; readonly reason: string };
-
-export interface Ceremonies {
-  /** What the gates may know of this very call. A refusal is told until it is taken note of by `told`. */
-  fact(call: ToolCall, facts: Facts, policy: Policy): ApprovalFact;
-  /** Opens a challenge for an escalated call, or returns the one that waits for the identical call. */
-  open(
-    call: ToolCall,
-    facts: Facts,
-    policy: Policy,
-    ceremony: Ceremony,
-    escalated: SealedNode,
-  ): Promise<Opened>;
-  /** An assertion or an override as received. */
-  answer(id: ApprovalId, assertion: JsonValue): Promise<Answered>;
-  /** Signed by an approver who was not the one who overrode: `{type: "atoll.dev/review/v1", override, at, key_id, sig}`. */
-  review(id: ApprovalId, review: JsonValue, policy: Policy): Promise<Answered>;
-  /** Marks the approval of a permit used; throws when it is not granted any more. */
-  spend(id: ApprovalId): void;
-  /** The refused call has been told, so the next identical one starts anew. */
-  told(id: ApprovalId): void;
-  /** Another policy is in force: what waits under the old one ends. */
-  policyChanged(policy: Policy): void;
-  /** Resolves true when it is granted, false when it ended otherwise or the time is over. */
-  settled(id: ApprovalId, ms: number, after: (ms: number, run: () => void) => () => void): Promise<boolean>;
-  get(id: ApprovalId): Approval | undefined;
-  readonly all: readonly Approval[];
-  /** Reads a node again after a restart, in the order of the journal. */
-  restore(sealed: { readonly node: Node; readonly hash: Hash }, policy: Policy): void;
 }
 
 interface Entry {
@@ -491,31 +434,6 @@ function intentOf(call: ToolCall, facts: Facts, policy: Policy): Hash {
   return intentHash({ call, facts, policy, effect });
 }
 
-function reviewFault(raw: JsonObject, override: Hash, policy: Policy): string | null {
-  const { sig, ...unsigned } = raw;
-  if (raw["type"] !== "atoll.dev/review/v1" || raw["override"] !== override)
-    return "it is no review of this override";
-  const keyId = raw["key_id"];
-  const key = typeof keyId === "string" ? approverKey(keyId, policy) : null;
-  if (key === null) return "the key may not review";
-  return typeof sig === "string" && key.verify(canonicalize(unsigned), asSignature(sig))
-    ? null
-    : "the signature does not verify";
-}
-const approverKey = (id: string, policy: Policy) => policy.keys.approver(keyIdFrom(id, "review.key_id"));
-const asSignature = (s: string) => signatureFrom(s, "review.sig");
-
-const GONE: Ceremony = {
-  name: "",
-  approvers: [],
-  quorum: Number.MAX_SAFE_INTEGER,
-  timelockSeconds: 0,
-  holdSeconds: 0,
-  expiresSeconds: 0,
-  waitSeconds: 0,
-  challenge: true,
-  maxPerHour: 0,
-};
 const textOf = (v: JsonValue | undefined): string => (typeof v === "string" ? v : "");
 const hexOf = (bytes: Uint8Array): string => [...bytes].map((b) => b.toString(16).padStart(2, "0")).join("");
 /** What is judged is what is recorded: a copy that nobody else holds. */
@@ -524,45 +442,4 @@ function plainCopy(value: JsonValue): JsonObject {
   const copy = parseJson(new TextEncoder().encode(text), { bytes: 65_536, keys: 1000, depth: 16 });
   if (!isObject(copy)) throw new ContractError("assertion", "expected an object");
   return copy;
-}
-
-/** What an approver's tool signs after a person has seen what is shown. */
-export function signAssertion(
-  challenge: JsonObject,
-  answer: { readonly decision: "approve" | "reject"; readonly shownAt: number; readonly at: number },
-  signer: Signer,
-): JsonObject {
-  const c = parseChallenge(challenge);
-  return signObject(
-    {
-      type: "atoll.dev/approval/v1",
-      challenge_hash: c.hash,
-      decision: answer.decision,
-      confirm: confirmOf(c.intentHash, c.hash, signer.keyId),
-      key_id: signer.keyId,
-      shown_at: timestampOf(answer.shownAt),
-      at: timestampOf(answer.at),
-    },
-    signer,
-  );
-}
-export function signOverride(challenge: JsonObject, reason: string, at: number, signer: Signer): JsonObject {
-  const c = parseChallenge(challenge);
-  return signObject(
-    {
-      type: "atoll.dev/override/v1",
-      challenge_hash: c.hash,
-      confirm: confirmOf(c.intentHash, c.hash, signer.keyId),
-      reason,
-      key_id: signer.keyId,
-      at: timestampOf(at),
-    },
-    signer,
-  );
-}
-export function signReview(override: JsonObject, at: number, signer: Signer): JsonObject {
-  return signObject(
-    { type: "atoll.dev/review/v1", override: hashJson(override), key_id: signer.keyId, at: timestampOf(at) },
-    signer,
-  );
 }
