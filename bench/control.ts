@@ -8,7 +8,7 @@ import { Registry } from "prom-client";
 import { generateKeyPairSync } from "node:crypto";
 import { startControl } from "../operator/control/control.ts";
 import { helloText } from "../operator/control/identity.ts";
-import { makeAuthority, makeLeaf } from "../operator/certificates/x509.ts";
+import { makeAuthority, makeLeaf } from "../operator/certificates/certificates.ts";
 import { signerFromPem } from "../kernel/crypto/crypto.ts";
 
 const { values } = parseArgs({

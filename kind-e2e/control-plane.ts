@@ -83,7 +83,7 @@ export function makeCredentials(folder: string, addresses: readonly string[]): C
     return leaf;
   };
   write("ca.crt", authority.certificate);
-  write("ca.key", authority.key.export({ type: "pkcs8", format: "pem" }));
+  write("ca.key", authority.key);
   // Another authority for etcd: no client of the API may speak to the store itself.
   const store = makeAuthority("atoll-cluster-etcd");
   write("etcd-ca.crt", store.certificate);

@@ -9,8 +9,8 @@ import type { Client } from "../runtime/runtime.ts";
 import { beganAt, expiresAt, makeAuthority, makeLeaf } from "./x509.ts";
 import type { Authority, Leaf } from "./x509.ts";
 
-export type { Leaf } from "./x509.ts";
-export { expiresAt } from "./x509.ts";
+export type { Authority, Leaf, LeafNames } from "./x509.ts";
+export { expiresAt, makeAuthority, makeLeaf } from "./x509.ts";
 
 const DAY = 86_400_000;
 export interface Lives {

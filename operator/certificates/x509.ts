@@ -52,8 +52,11 @@ const time = (at: Date): Buffer => {
 };
 
 const attribute = (type: string, value: string): Buffer => set(sequence(oid(type), utf8(value)));
-const distinguishedName = (commonName: string): Buffer => sequence(attribute("2.5.4.3", commonName));
+const distinguishedName = (commonName: string, organizations: readonly string[] = []): Buffer =>
+  sequence(...organizations.map((o) => attribute("2.5.4.10", o)), attribute("2.5.4.3", commonName));
 
+const serverAuth = oid("1.3.6.1.5.5.7.3.1");
+const clientAuth = oid("1.3.6.1.5.5.7.3.2");
 const ecdsaWithSha256 = sequence(oid("1.2.840.10045.4.3.2"));
 const extension = (id: string, critical: boolean, value: Uint8Array): Buffer =>
   critical ? sequence(oid(id), yes, octets(value)) : sequence(oid(id), octets(value));
@@ -106,10 +109,14 @@ const keyPair = (): { privateKey: KeyObject; spki: Buffer } => {
 };
 const pkcs8 = (key: KeyObject): string => key.export({ type: "pkcs8", format: "pem" });
 
-export function makeAuthority(now: Date, lifeMs: number): Authority {
+// Each authority has a name of its own, so that a verifier which holds two of them picks the right one.
+export function makeAuthority(
+  now: Date,
+  lifeMs: number,
+  name = `atoll-${randomBytes(6).toString("hex")}`,
+): Authority {
   const { privateKey, spki } = keyPair();
-  // Each authority has a name of its own, so that a verifier which holds two of them picks the right one.
-  const subject = distinguishedName(`atoll-${randomBytes(6).toString("hex")}`);
+  const subject = distinguishedName(name);
   const extensions = [
     extension("2.5.29.19", true, sequence(yes)),
     // keyCertSign, cRLSign
@@ -121,30 +128,40 @@ export function makeAuthority(now: Date, lifeMs: number): Authority {
   };
 }
 
+export interface LeafNames {
+  readonly dnsNames?: readonly string[];
+  readonly addresses?: readonly string[];
+  /** The first DNS name where it is not said. */
+  readonly commonName?: string;
+  readonly organizations?: readonly string[];
+  /** For a client as well as a server. */
+  readonly client?: boolean;
+}
+
 export function makeLeaf(
   authority: Authority,
-  names: { readonly dnsNames: readonly string[]; readonly addresses?: readonly string[] },
+  names: LeafNames,
   now: Date,
   lifeMs: number,
 ): Leaf {
   const { privateKey, spki } = keyPair();
   const issuerName = new X509Certificate(authority.certificate).subject.replace(/^CN=/u, "");
   const alternatives = [
-    ...names.dnsNames.map((name) => tlv(0x82, Buffer.from(name, "ascii"))),
+    ...(names.dnsNames ?? []).map((name) => tlv(0x82, Buffer.from(name, "ascii"))),
     ...(names.addresses ?? []).map((address) => tlv(0x87, addressBytes(address))),
   ];
   const extensions = [
     extension("2.5.29.19", true, sequence()),
     // digitalSignature, keyEncipherment
     extension("2.5.29.15", true, bits(Buffer.from([0xa0]), 5)),
-    extension("2.5.29.37", false, sequence(oid("1.3.6.1.5.5.7.3.1"))),
-    extension("2.5.29.17", false, sequence(...alternatives)),
+    extension("2.5.29.37", false, sequence(serverAuth, ...(names.client === true ? [clientAuth] : []))),
+    ...(alternatives.length > 0 ? [extension("2.5.29.17", false, sequence(...alternatives))] : []),
   ];
   return {
     key: pkcs8(privateKey),
     certificate: certificate({
       issuer: distinguishedName(issuerName),
-      subject: distinguishedName(names.dnsNames[0] ?? "atoll"),
+      subject: distinguishedName(names.commonName ?? names.dnsNames?.[0] ?? "atoll", names.organizations),
       spki,
       extensions,
       signer: createPrivateKey(authority.key),

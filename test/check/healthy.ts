@@ -1,7 +1,7 @@
 // A healthy cluster as the checks see it: small, and each object as the API server would give it.
 import { sha256 } from "../../kernel/crypto/crypto.ts";
 import type { JsonMap } from "../../operator/kinds/kinds.ts";
-import { makeAuthority } from "../../operator/certificates/x509.ts";
+import { makeAuthority } from "../../operator/certificates/certificates.ts";
 import { CRDS, POLICIES } from "../../cli/check/installation.ts";
 import type { ListName, Snapshot } from "../../cli/check/snapshot.ts";
 

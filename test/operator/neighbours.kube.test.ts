@@ -5,7 +5,7 @@ import type { Server } from "node:https";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, expect, test } from "vitest";
-import { makeAuthority, makeLeaf } from "../../operator/certificates/x509.ts";
+import { makeAuthority, makeLeaf } from "../../operator/certificates/certificates.ts";
 import { apply, until } from "./api.ts";
 import type { Api, Json, Reply } from "./api.ts";
 import { INSTALLER, sidecarSpec } from "./shapes.ts";

@@ -5,7 +5,7 @@ import { createServer as createHttp } from "node:http";
 import { connect, createServer as createTcp } from "node:net";
 import type { AddressInfo, Server, Socket } from "node:net";
 import { createServer as createTls } from "node:tls";
-import { makeAuthority, makeLeaf } from "../../operator/certificates/x509.ts";
+import { makeAuthority, makeLeaf } from "../../operator/certificates/certificates.ts";
 import type { Dial } from "../../sidecar/proxy/proxy.ts";
 import { judgeAddress, parseAddress } from "../../sidecar/resolve/resolve.ts";
 import type { Network as Range, Resolver } from "../../sidecar/resolve/resolve.ts";
