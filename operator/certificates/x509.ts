@@ -138,12 +138,7 @@ export interface LeafNames {
   readonly client?: boolean;
 }
 
-export function makeLeaf(
-  authority: Authority,
-  names: LeafNames,
-  now: Date,
-  lifeMs: number,
-): Leaf {
+export function makeLeaf(authority: Authority, names: LeafNames, now: Date, lifeMs: number): Leaf {
   const { privateKey, spki } = keyPair();
   const issuerName = new X509Certificate(authority.certificate).subject.replace(/^CN=/u, "");
   const alternatives = [
