@@ -2,16 +2,23 @@
 // `npm run build`: the programs as single files in dist/, which the images contain. Same sources, same bytes.
 import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join, relative } from "node:path";
-import { build } from "esbuild";
+import { build, type BuildResult, type Plugin } from "esbuild";
 import { Failure } from "./failure.ts";
 
 export const root: string = join(import.meta.dirname, "..");
 export const dist: string = join(root, "dist");
 
-type Bundle = { readonly file: string; readonly entry: string };
+type Bundle = {
+  readonly file: string;
+  readonly entry: string;
+  /** Imports that stay imports, of a bundle beside this one: by what the source names, the file. */
+  readonly apart?: Readonly<Record<string, string>>;
+};
 /** What is built, and from where. */
 export const bundles: readonly Bundle[] = [
-  { file: "sidecar.js", entry: "sidecar/main.ts" },
+  // The gate and its startup probe run in every pod and must not read the guardian's five megabytes first.
+  { file: "sidecar.js", entry: "sidecar/main.ts", apart: { "./pod/pod.ts": "./guardian.js" } },
+  { file: "guardian.js", entry: "sidecar/pod/pod.ts" },
   { file: "executor.js", entry: "kernel/runtime/sandbox/executor.ts" },
   { file: "operator.js", entry: "operator/main.ts" },
   { file: "webhook.js", entry: "operator/webhook.ts" },
@@ -34,6 +41,42 @@ export function packageOf(path: string): string | undefined {
   return path.slice(0, at + marker.length) + (first.startsWith("@") ? `${first}/${second}` : first);
 }
 
+const leaving = (apart: Readonly<Record<string, string>>): Plugin => ({
+  name: "apart",
+  setup(builder) {
+    builder.onResolve({ filter: /^\.\// }, ({ path }) =>
+      Object.hasOwn(apart, path) ? { path: apart[path] ?? "", external: true } : undefined,
+    );
+  },
+});
+
+/** Builds one of `bundles` into a folder. */
+export async function bundle(file: string, folder: string): Promise<BuildResult<{ metafile: true }>> {
+  const found = bundles.find((each) => each.file === file);
+  if (found === undefined) throw new Failure(`\`${file}\` is none of our programs`);
+  const { entry, apart = {} } = found;
+  return build({
+    absWorkingDir: root,
+    entryPoints: [entry],
+    outfile: join(folder, file),
+    bundle: true,
+    platform: "node",
+    target: "node26",
+    format: "esm",
+    charset: "utf8",
+    legalComments: "eof",
+    metafile: true,
+    logLevel: "error",
+    // CommonJS packages inside ask for Node's own modules by require.
+    banner: {
+      js: 'import { createRequire as atollRequire } from "node:module"; const require = atollRequire(import.meta.url);',
+    },
+    // An optional accelerator of pg that is not installed.
+    external: ["pg-native"],
+    plugins: [leaving(apart)],
+  });
+}
+
 export async function buildBundles(report: (line: string) => void): Promise<Built> {
   rmSync(dist, { recursive: true, force: true });
   mkdirSync(dist, { recursive: true });
@@ -41,25 +84,7 @@ export async function buildBundles(report: (line: string) => void): Promise<Buil
   const folders = new Set<string>();
   const files: string[] = [];
   for (const { file, entry } of present) {
-    const done = await build({
-      absWorkingDir: root,
-      entryPoints: [entry],
-      outfile: join("dist", file),
-      bundle: true,
-      platform: "node",
-      target: "node26",
-      format: "esm",
-      charset: "utf8",
-      legalComments: "eof",
-      metafile: true,
-      logLevel: "error",
-      // CommonJS packages inside ask for Node's own modules by require.
-      banner: {
-        js: 'import { createRequire as atollRequire } from "node:module"; const require = atollRequire(import.meta.url);',
-      },
-      // An optional accelerator of pg that is not installed.
-      external: ["pg-native"],
-    });
+    const done = await bundle(file, dist);
     for (const path of Object.keys(done.metafile.inputs)) {
       const folder = packageOf(relative(root, join(root, path)));
       if (folder !== undefined) folders.add(folder);

@@ -27,6 +27,7 @@ export const recipes: readonly Recipe[] = [
     name: "sidecar",
     parts: [
       { file: "sidecar.js", path: "opt/atoll/sidecar.js" },
+      { file: "guardian.js", path: "opt/atoll/guardian.js" },
       { file: "executor.js", path: "opt/atoll/executor.js" },
       { file: "package.json", path: "opt/atoll/package.json" },
       { file: "lock.nft", path: "etc/atoll/lock.nft" },

@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { expect, test } from "vitest";
 import { sha256, writeImage } from "../../kind-e2e/archive.ts";
 import { parseLoaderList, type Base } from "../../kind-e2e/base.ts";
-import { packageOf } from "../../kind-e2e/build.ts";
+import { bundle, packageOf } from "../../kind-e2e/build.ts";
 import { baseFor, recipes } from "../../kind-e2e/images.ts";
 import { billOfMaterials, provenance, type Contents } from "../../kind-e2e/statements.ts";
 import { GATE_COMMAND, GUARDIAN_COMMAND, GUARDIAN_UID, LOCK_COMMAND } from "../../operator/shape/shape.ts";
@@ -38,6 +38,20 @@ test("the sidecar image holds every file that the pod's shape starts, and nft on
   expect(sidecar.config.user).toBe(`${GUARDIAN_UID}:${GUARDIAN_UID}`);
   expect([...sidecar.config.entrypoint, ...(sidecar.config.command ?? [])]).toEqual(GUARDIAN_COMMAND);
   expect(baseFor("operator", base).map((e) => e.path)).toEqual(["usr/bin/node"]);
+});
+
+test("the gate is started in every pod, so the file that starts it is small and the guardian lies beside it", async () => {
+  const made = mkdtempSync(join(tmpdir(), "atoll-bundles-"));
+  try {
+    await bundle("sidecar.js", made);
+    const text = readFileSync(join(made, "sidecar.js"), "utf8");
+    expect(text.length).toBeLessThan(100_000);
+    expect(text).toContain('import("./guardian.js")');
+    const [sidecar] = recipes;
+    expect(sidecar?.parts.map(({ path }) => path)).toContain("opt/atoll/guardian.js");
+  } finally {
+    rmSync(made, { recursive: true });
+  }
 });
 
 test("each Dockerfile copies what its recipe names, and runs it the same way", () => {

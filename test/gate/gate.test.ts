@@ -161,16 +161,29 @@ describe("targets", () => {
 });
 
 describe("the startup probe", () => {
-  const check = async (state: string, age = 0) => {
+  const check = async (state: string, age = 0, waitMs = 0) => {
     let said = "";
     const io = {
       env: { ATOLL_GATE_STATE: state },
       stderr: { write: (text: string) => (said += text) },
       signal: new AbortController().signal,
       ageMs: () => age,
+      waitMs,
     };
     return { code: await gate(["check"], io), said };
   };
+
+  test("waits for the first report, and not for another after one that names what was reached", async () => {
+    const state = join(work, "report.json");
+    const waiting = check(state, 0, 600_000);
+    writeFileSync(state, `${JSON.stringify(clean)}\n`);
+    expect(await waiting).toEqual({ code: 0, said: "" });
+    writeFileSync(state, `${JSON.stringify({ ...clean, failing: ["node ICMP 10.0.0.1"] })}\n`);
+    expect(await check(state, 0, 600_000)).toEqual({
+      code: 1,
+      said: "gate: reached from inside the pod: node ICMP 10.0.0.1\n",
+    });
+  });
 
   test("passes on a fresh clean report, and else says why not", async () => {
     const state = join(work, "report.json");
