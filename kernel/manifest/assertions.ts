@@ -1,4 +1,4 @@
-// The assertions of a schema that look at a value alone, for the judge that goes by the letter.
+// The assertions of a schema that look at a value alone.
 
 import { isArray, isObject, stringFrom } from "../contracts/contracts.ts";
 import type { JsonArray, JsonObject, JsonValue } from "../contracts/contracts.ts";
@@ -19,12 +19,15 @@ const TYPES: Readonly<Record<string, Test>> = {
   object: (v) => isObject(v),
 };
 
-/** The assertions of one schema that look at the value alone. The specification's own schema has judged their forms. */
-export function testsOf(
+/** What is wrong with a value; "" when nothing is. */
+export type Assertion = (value: JsonValue) => string;
+
+/** The assertions of one schema that look at the value alone. Their forms were judged before. */
+export function assertionsOf(
   s: JsonObject,
   linear: (pattern: string) => LinearPattern,
   spend: (units: number) => void,
-): readonly Test[] {
+): readonly Assertion[] {
   const length = (v: string): number => {
     spend(v.length / 8);
     return Array.from(v).length;
@@ -48,15 +51,12 @@ export function testsOf(
   const ofText = (v: JsonValue) => (typeof v === "string" ? length(v) : null);
   const ofArray = (v: JsonValue) => (isArray(v) ? v.length : null);
   const ofObject = (v: JsonValue) => (isObject(v) ? Object.keys(v).length : null);
-  const has = (v: JsonObject, names: JsonValue): boolean =>
-    listOf(names).every((n) => typeof n === "string" && Object.hasOwn(v, n));
-  const make: Readonly<Record<string, (bound: JsonValue) => Test>> = {
-    type(names) {
-      const tests = (isArray(names) ? names : [names]).map(
-        (n) => TYPES[stringFrom(n, "type")] ?? (() => false),
-      );
-      return (v) => tests.some((t) => t(v));
-    },
+  const missing = (v: JsonObject, names: JsonValue): string => {
+    for (const n of listOf(names))
+      if (typeof n === "string" && !Object.hasOwn(v, n)) return `must have required property '${n}'`;
+    return "";
+  };
+  const tests: Readonly<Record<string, (bound: JsonValue) => Test>> = {
     const: equals,
     enum: oneOfValues,
     multipleOf,
@@ -75,12 +75,25 @@ export function testsOf(
       return (v) => typeof v !== "string" || pattern.test(v);
     },
     uniqueItems: (on) => (on === true ? distinct(spend) : () => true),
-    required: (names) => (v) => !isObject(v) || has(v, names),
-    dependentRequired: (map) => (v) =>
-      !isObject(v) || entriesOf(map).every(([name, names]) => !Object.hasOwn(v, name) || has(v, names)),
   };
-  return Object.entries(s).flatMap(([name, bound]) => {
-    const test = Object.hasOwn(make, name) ? make[name] : undefined;
-    return test === undefined ? [] : [test(bound)];
+  const make: Readonly<Record<string, (bound: JsonValue) => Assertion>> = {
+    type(names) {
+      const wanted = (isArray(names) ? names : [names]).map((n) => stringFrom(n, "type"));
+      const kinds = wanted.map((n) => TYPES[n] ?? (() => false));
+      const message = `must be ${wanted.join(" or ")}`;
+      return (v) => (kinds.some((is) => is(v)) ? "" : message);
+    },
+    required: (names) => (v) => (isObject(v) ? missing(v, names) : ""),
+    dependentRequired: (map) => (v) => {
+      if (!isObject(v)) return "";
+      for (const [name, names] of entriesOf(map))
+        if (Object.hasOwn(v, name) && missing(v, names) !== "") return missing(v, names);
+      return "";
+    },
+  };
+  return Object.entries(s).flatMap(([name, bound]): readonly Assertion[] => {
+    if (Object.hasOwn(make, name)) return [make[name]?.(bound) ?? (() => "cannot be judged")];
+    const test = Object.hasOwn(tests, name) ? tests[name]?.(bound) : undefined;
+    return test === undefined ? [] : [(v) => (test(v) ? "" : `breaks \`${name}\``)];
   });
 }

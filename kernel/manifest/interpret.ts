@@ -1,22 +1,27 @@
-// The schemas that speak of what other keywords have evaluated, or of the dynamic scope: judged by the letter of the
-// specification, one keyword after the other. The compiler does not follow them from one item of an array to the next.
+// A schema judged by the letter of the specification, one keyword after the other. It is read once, when it is pinned:
+// references, patterns and assertions; judging a small value then costs a few microseconds.
 
 import { ContractError, at, isArray, isObject, stringFrom } from "../contracts/contracts.ts";
 import type { JsonArray, JsonObject, JsonValue } from "../contracts/contracts.ts";
-import { entriesOf, listOf, testsOf } from "./assertions.ts";
-import type { Test } from "./exact.ts";
+import { assertionsOf, entriesOf, listOf } from "./assertions.ts";
+import type { Assertion } from "./assertions.ts";
 import { children, isKeyword } from "./keywords.ts";
 import { linearPattern } from "./pattern.ts";
 import type { LinearPattern } from "./pattern.ts";
+
+export interface SchemaFault {
+  /** JSON Pointer of the value that does not fit. */
+  readonly path: string;
+  readonly message: string;
+}
 
 /** Members and items of one value that some keyword has looked at. */
 interface Seen {
   readonly names: Set<string>;
   readonly items: Set<number>;
 }
-/** An evaluation takes as long as so many of the compiler's. */
-const STEP = 15;
-const nothing = (): Seen => ({ names: new Set(), items: new Set() });
+/** What one evaluation costs, in the units of `spend`. */
+const STEP = 4;
 
 /** The resources entered on the way here, the outermost first. */
 type Scope = readonly string[];
@@ -24,17 +29,26 @@ type Scope = readonly string[];
 /** A schema as it was read when pinned. */
 interface Read {
   readonly base: string;
-  readonly tests: readonly Test[];
+  readonly assertions: readonly Assertion[];
   readonly patterns: readonly (readonly [LinearPattern, JsonValue])[];
+  /** Which of its keywords ask for a look: the others cost nothing. */
+  readonly inPlace: boolean;
+  readonly ofItems: boolean;
+  readonly ofMembers: boolean;
 }
+const IN_PLACE = "$ref $dynamicRef allOf anyOf oneOf not if dependentSchemas".split(" ");
+const OF_ITEMS = "prefixItems items contains unevaluatedItems".split(" ");
+const OF_MEMBERS =
+  "properties patternProperties additionalProperties propertyNames unevaluatedProperties".split(" ");
+const UNEVALUATED = ["unevaluatedItems", "unevaluatedProperties"];
 
 const ROOT = "atoll:/schema";
 
-/** The path of the first thing that does not fit, or null. `spend` is told of every step and ends what goes on for ever. */
+/** The first thing that does not fit, or null. `spend` is told of every step and ends what goes on for ever. */
 export function interpret(
   root: JsonObject,
   spend: (units: number) => void,
-): (value: JsonValue) => string | null {
+): (value: JsonValue) => SchemaFault | null {
   const read = new Map<JsonObject, Read>();
   const places = new Map<string, JsonValue>();
   const anchors = new Map<string, JsonObject>();
@@ -44,6 +58,11 @@ export function interpret(
     ["$ref", new Map()],
     ["$dynamicRef", new Map()],
   ]);
+
+  /** What was looked at is noted only where a keyword asks for what was not. */
+  let notes = false;
+  const UNNOTED: Seen = { names: new Set(), items: new Set() };
+  const nothing = (): Seen => (notes ? { names: new Set(), items: new Set() } : UNNOTED);
 
   const linear = (pattern: string): LinearPattern => {
     const compiled = linearPattern(pattern);
@@ -65,13 +84,22 @@ export function interpret(
       places.set(base, schema);
     }
     for (const name of [$anchor, $dynamicAnchor])
-      if (typeof name === "string") anchors.set(`${base}#${name}`, schema);
+      if (typeof name === "string") {
+        const key = `${base}#${name}`;
+        if (anchors.get(key) !== undefined && anchors.get(key) !== schema)
+          throw new ContractError(path, `\`#${name}\` is there twice`);
+        anchors.set(key, schema);
+      }
     if (typeof $dynamicAnchor === "string") dynamic.set(`${base}#${$dynamicAnchor}`, schema);
-    const patterns = isObject(schema["patternProperties"]) ? Object.entries(schema["patternProperties"]) : [];
+    const has = (names: readonly string[]): boolean => names.some((name) => Object.hasOwn(schema, name));
+    notes ||= has(UNEVALUATED);
     read.set(schema, {
       base,
-      tests: testsOf(schema, linear, spend),
-      patterns: patterns.map(([pattern, of]) => [linear(pattern), of] as const),
+      assertions: assertionsOf(schema, linear, spend),
+      patterns: entriesOf(schema["patternProperties"]).map(([pattern, of]) => [linear(pattern), of] as const),
+      inPlace: has(IN_PLACE),
+      ofItems: has(OF_ITEMS),
+      ofMembers: has(OF_MEMBERS),
     });
     for (const [name, value] of Object.entries(schema)) {
       const here = at(path, name);
@@ -107,39 +135,53 @@ export function interpret(
   }
 
   function merge(from: Seen, into: Seen): void {
+    if (!notes) return;
     spend(from.names.size + from.items.size);
     for (const name of from.names) into.names.add(name);
     for (const item of from.items) into.items.add(item);
   }
 
-  function evaluate(schema: JsonValue, value: JsonValue, path: string, outer: Scope, into: Seen): boolean {
-    spend(STEP);
-    if (!isObject(schema)) return schema === true || misfit(path);
-    const known = read.get(schema);
-    if (known === undefined) return misfit(path);
-    const scope = outer.at(-1) === known.base ? outer : [...outer, known.base];
-    const seen = nothing();
-    for (const test of known.tests) if (!test(value)) return misfit(path);
-    if (!inPlace(schema, value, path, scope, seen)) return false;
-    if (isArray(value) && !ofItems(schema, value, path, scope, seen)) return false;
-    if (isObject(value) && !ofMembers(schema, known, value, path, scope, seen)) return false;
-    merge(seen, into);
-    return true;
-  }
-  let fault: string | null = null;
-  const misfit = (path: string): boolean => {
-    fault ??= path;
+  /** The way from the whole value to the one that is looked at. */
+  const trail: (string | number)[] = [];
+  let fault: SchemaFault | null = null;
+  const misfit = (message: string): boolean => {
+    fault ??= { path: trail.map((step) => `/${pointed(String(step))}`).join(""), message };
     return false;
   };
 
+  function evaluate(schema: JsonValue, value: JsonValue, outer: Scope, into: Seen): boolean {
+    spend(STEP);
+    if (!isObject(schema)) return schema === true || misfit("is not allowed here");
+    const known = read.get(schema);
+    if (known === undefined) return misfit("cannot be judged");
+    for (const assertion of known.assertions) {
+      const message = assertion(value);
+      if (message !== "") return misfit(message);
+    }
+    const items = known.ofItems && isArray(value);
+    const members = known.ofMembers && isObject(value);
+    if (!known.inPlace && !items && !members) return true;
+    const scope = outer.at(-1) === known.base ? outer : [...outer, known.base];
+    const seen = nothing();
+    if (known.inPlace && !inPlace(schema, value, scope, seen)) return false;
+    if (items && !ofItems(schema, value, scope, seen)) return false;
+    if (members && !ofMembers(schema, known, value, scope, seen)) return false;
+    merge(seen, into);
+    return true;
+  }
+  function within(step: string | number, schema: JsonValue, value: JsonValue, scope: Scope): boolean {
+    trail.push(step);
+    const fits = evaluate(schema, value, scope, nothing());
+    trail.pop();
+    return fits;
+  }
+
   /** What applies to the same value; a part that does not fit has evaluated nothing. */
-  function inPlace(s: JsonObject, value: JsonValue, path: string, scope: Scope, seen: Seen): boolean {
+  function inPlace(s: JsonObject, value: JsonValue, scope: Scope, seen: Seen): boolean {
     const fits = (of: JsonValue): boolean => {
-      const own = nothing();
       const before = fault;
-      if (!evaluate(of, value, path, scope, own)) return false;
+      if (!evaluate(of, value, scope, seen)) return false;
       fault = before;
-      merge(own, seen);
       return true;
     };
     /** Whether it does is no fault by itself. */
@@ -153,13 +195,15 @@ export function interpret(
     if (target !== undefined && !fits(target)) return false;
     if (s["$dynamicRef"] !== undefined && !fits(dynamicTarget(s, scope))) return false;
     for (const of of listOf(s["allOf"])) if (!fits(of)) return false;
-    if (s["anyOf"] !== undefined && listOf(s["anyOf"]).filter(asks).length === 0) return misfit(path);
-    if (s["oneOf"] !== undefined && listOf(s["oneOf"]).filter(asks).length !== 1) return misfit(path);
+    if (s["anyOf"] !== undefined && listOf(s["anyOf"]).filter(asks).length === 0)
+      return misfit("must match a schema in anyOf");
+    if (s["oneOf"] !== undefined && listOf(s["oneOf"]).filter(asks).length !== 1)
+      return misfit("must match exactly one schema in oneOf");
     if (s["not"] !== undefined) {
       const before = fault;
-      const held = evaluate(s["not"], value, path, scope, nothing());
+      const held = evaluate(s["not"], value, scope, nothing());
       fault = before;
-      if (held) return misfit(path);
+      if (held) return misfit("must not match");
     }
     if (s["if"] !== undefined) {
       const then = asks(s["if"]) ? s["then"] : s["else"];
@@ -171,10 +215,10 @@ export function interpret(
     return true;
   }
 
-  function ofItems(s: JsonObject, value: JsonArray, path: string, scope: Scope, seen: Seen): boolean {
+  function ofItems(s: JsonObject, value: JsonArray, scope: Scope, seen: Seen): boolean {
     const item = (of: JsonValue, i: number): boolean => {
-      seen.items.add(i);
-      return evaluate(of, value[i] ?? null, `${path}/${i}`, scope, nothing());
+      if (notes) seen.items.add(i);
+      return within(i, of, value[i] ?? null, scope);
     };
     const prefix = listOf(s["prefixItems"]);
     for (let i = 0; i < Math.min(prefix.length, value.length); i++)
@@ -185,11 +229,12 @@ export function interpret(
     const wanted = s["contains"];
     if (wanted !== undefined) {
       const before = fault;
-      const matched = value.flatMap((v, i) => (evaluate(wanted, v, path, scope, nothing()) ? [i] : []));
+      const matched = value.flatMap((v, i) => (evaluate(wanted, v, scope, nothing()) ? [i] : []));
       fault = before;
-      for (const i of matched) seen.items.add(i);
+      if (notes) for (const i of matched) seen.items.add(i);
       const [least, most] = [s["minContains"] ?? 1, s["maxContains"] ?? value.length];
-      if (matched.length < Number(least) || matched.length > Number(most)) return misfit(path);
+      if (matched.length < Number(least) || matched.length > Number(most))
+        return misfit("must contain the items that are asked for");
     }
     const others = s["unevaluatedItems"];
     if (others !== undefined)
@@ -197,33 +242,29 @@ export function interpret(
     return true;
   }
 
-  function ofMembers(
-    s: JsonObject,
-    known: Read,
-    value: JsonObject,
-    path: string,
-    scope: Scope,
-    seen: Seen,
-  ): boolean {
+  function ofMembers(s: JsonObject, known: Read, value: JsonObject, scope: Scope, seen: Seen): boolean {
     const member = (of: JsonValue, name: string): boolean => {
-      seen.names.add(name);
-      return evaluate(of, value[name] ?? null, `${path}/${pointed(name)}`, scope, nothing());
+      if (notes) seen.names.add(name);
+      return within(name, of, value[name] ?? null, scope);
     };
     const names = Object.keys(value);
     spend(names.length);
     const stated = isObject(s["properties"]) ? s["properties"] : {};
-    const plain = new Set<string>();
-    for (const name of names) {
-      const fitting = known.patterns.filter(([pattern]) => pattern.test(name)).map(([, of]) => of);
-      const own = Object.hasOwn(stated, name) ? stated[name] : undefined;
-      if (own === undefined && fitting.length === 0) plain.add(name);
-      for (const of of own === undefined ? fitting : [own, ...fitting]) if (!member(of, name)) return false;
-    }
     const additional = s["additionalProperties"];
-    if (additional !== undefined) for (const name of plain) if (!member(additional, name)) return false;
+    for (const name of names) {
+      const own = Object.hasOwn(stated, name) ? stated[name] : undefined;
+      let plain = own === undefined;
+      if (own !== undefined && !member(own, name)) return false;
+      for (const [pattern, of] of known.patterns) {
+        if (!pattern.test(name)) continue;
+        plain = false;
+        if (!member(of, name)) return false;
+      }
+      if (plain && additional !== undefined && !member(additional, name)) return false;
+    }
     const naming = s["propertyNames"];
     if (naming !== undefined)
-      for (const name of names) if (!evaluate(naming, name, path, scope, nothing())) return false;
+      for (const name of names) if (!evaluate(naming, name, scope, nothing())) return false;
     const others = s["unevaluatedProperties"];
     if (others !== undefined)
       for (const name of names) if (!seen.names.has(name) && !member(others, name)) return false;
@@ -238,7 +279,8 @@ export function interpret(
   }
   return (value) => {
     fault = null;
-    return evaluate(root, value, "", [], nothing()) ? null : (fault ?? "");
+    trail.length = 0;
+    return evaluate(root, value, [], nothing()) ? null : (fault ?? { path: "", message: "does not fit" });
   };
 }
 

@@ -1,23 +1,16 @@
-// Pinned schemas: JSON Schema 2020-12 with own-property semantics, compiled once when a policy is loaded. A schema
+// Pinned schemas: JSON Schema 2020-12 with own-property semantics, read once when a policy is loaded. A schema
 // that we would not judge exactly is refused then; one that costs too much to judge is a fault of the value.
 
-import { _ } from "ajv";
-import { Ajv2020 } from "ajv/dist/2020.js";
 import { canonicalize } from "../canonicalize/canonicalize.ts";
-import { ContractError, isObject } from "../contracts/contracts.ts";
+import { isObject } from "../contracts/contracts.ts";
 import type { Hash, JsonObject, JsonValue } from "../contracts/contracts.ts";
 import { hashJson, sha256 } from "../crypto/crypto.ts";
-import { distinct, equals, multipleOf, oneOfValues } from "./exact.ts";
-import type { Test } from "./exact.ts";
 import { interpret } from "./interpret.ts";
-import { WORK, prepare } from "./keywords.ts";
-import { linearPattern } from "./pattern.ts";
+import type { SchemaFault } from "./interpret.ts";
+import { refuseUnknown } from "./keywords.ts";
 
-export interface SchemaFault {
-  /** JSON Pointer of the value that does not fit. */
-  readonly path: string;
-  readonly message: string;
-}
+export type { SchemaFault } from "./interpret.ts";
+
 export interface Pinned {
   readonly hash: Hash;
   /** null when the value fits. */
@@ -30,17 +23,15 @@ const MAX_WORK = 1_000_000;
 class TooCostly extends Error {}
 
 export function pinSchema(schema: JsonValue): Pinned {
-  const prepared = prepare(schema);
-  if (typeof schema !== "boolean") refuseInvalid(prepared.schema);
+  refuseUnknown(schema);
   let left = Infinity;
   const spend = (units: number): void => {
     left -= units;
     if (left < 0) throw new TooCostly();
   };
-  const check =
-    prepared.byLetter && isObject(prepared.schema)
-      ? byLetter(prepared.schema, spend)
-      : compile(prepared.schema, spend);
+  const check = isObject(schema)
+    ? interpret(schema, spend)
+    : () => (schema === true ? null : { path: "", message: "is not allowed here" });
   return {
     hash: hashJson(schema),
     validate(value) {
@@ -53,74 +44,6 @@ export function pinSchema(schema: JsonValue): Pinned {
         return { path: "", message: cause };
       }
     },
-  };
-}
-
-const META = "https://json-schema.org/draft/2020-12/schema";
-let meta: Ajv2020 | undefined;
-
-/** Compiling the specification's own schema takes longer than all the rest, so it is done once, when first needed. */
-function refuseInvalid(schema: JsonObject | boolean): void {
-  meta ??= new Ajv2020({ strict: false, validateFormats: false, logger: false });
-  if (meta.validate(META, schema)) return;
-  throw new ContractError("", `schema is invalid: ${meta.errorsText()}`);
-}
-
-function compile(
-  schema: JsonObject | boolean,
-  spend: (units: number) => void,
-): (value: JsonValue) => SchemaFault | null {
-  const regExp = (pattern: string) => {
-    const linear = linearPattern(pattern);
-    return {
-      // The compiler takes two patterns for one when their texts are equal.
-      toString: () => pattern,
-      test(text: string): boolean {
-        spend(text.length * (4 + linear.size / 4));
-        return linear.test(text);
-      },
-    };
-  };
-  const ajv = new Ajv2020({
-    strict: false,
-    strictNumbers: true,
-    ownProperties: true,
-    validateFormats: false,
-    logger: false,
-    validateSchema: false,
-    meta: JSON.stringify(schema).includes("json-schema.org/"),
-    code: { regExp: Object.assign(regExp, { code: "linearPattern" }) },
-  });
-  const define = (keyword: string, make: (value: JsonValue) => Test, type?: "array" | "number"): void => {
-    ajv.removeKeyword(keyword);
-    ajv.addKeyword({ keyword, compile: make, ...(type === undefined ? {} : { type }) });
-  };
-  define("const", equals);
-  define("enum", oneOfValues);
-  define("multipleOf", multipleOf, "number");
-  define("uniqueItems", (on) => (on === true ? distinct(spend) : () => true), "array");
-  ajv.addKeyword({
-    keyword: WORK,
-    code({ gen }) {
-      gen.code(_`${gen.scopeValue("func", { ref: spend })}(1)`);
-    },
-  });
-  const check = ajv.compile(schema);
-  return (value) => {
-    if (check(value)) return null;
-    const first = check.errors?.[0];
-    return { path: first?.instancePath ?? "", message: first?.message ?? "does not fit" };
-  };
-}
-
-function byLetter(
-  schema: JsonObject,
-  spend: (units: number) => void,
-): (value: JsonValue) => SchemaFault | null {
-  const check = interpret(schema, spend);
-  return (value) => {
-    const path = check(value);
-    return path === null ? null : { path, message: "does not fit the schema" };
   };
 }
 
