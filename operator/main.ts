@@ -36,7 +36,7 @@ async function canaryList(client: Client, said: string, stop: AbortSignal): Prom
 }
 
 async function run(config: Config, stop: AbortSignal): Promise<void> {
-  const client = loadClient();
+  const client = await loadClient(config.pod);
   const service = `atoll-control.${SYSTEM_NAMESPACE}.svc.${config.clusterDomain}`;
   const certificates = certificateSource(client, {
     namespace: SYSTEM_NAMESPACE,

@@ -6,7 +6,7 @@ import { startWebhook } from "./webhook/webhook.ts";
 
 await runProgram(async (config, stop) => {
   const webhook = await startWebhook({
-    client: loadClient(),
+    client: await loadClient(config.pod),
     port: config.port,
     requireSignature: config.requireSignature,
     log,

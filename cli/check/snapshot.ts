@@ -1,7 +1,7 @@
 // Everything that the checks look at, read once from the API server. What the caller may not read is noted, not guessed.
 
 import { KubeConfig } from "@kubernetes/client-node";
-import { ApiError, clientFrom } from "../../operator/runtime/runtime.ts";
+import { ApiError, accessFromConfig, clientFrom } from "../../operator/runtime/runtime.ts";
 import type { Client } from "../../operator/runtime/runtime.ts";
 import { isMap } from "../../operator/kinds/kinds.ts";
 import type { Json, JsonMap } from "../../operator/kinds/kinds.ts";
@@ -52,7 +52,7 @@ export function openClient(kubeconfig: string | undefined, context: string | und
   if (kubeconfig === undefined) config.loadFromDefault();
   else config.loadFromFile(kubeconfig);
   if (context !== undefined) config.setCurrentContext(context);
-  return clientFrom(config);
+  return clientFrom(accessFromConfig(config));
 }
 
 const PRE_RIGHTS: readonly (readonly [group: string, resource: string])[] = [

@@ -2,6 +2,7 @@
 
 import { hostname } from "node:os";
 import type { JsonMap } from "../kinds/kinds.ts";
+import type { PodAccess } from "../runtime/runtime.ts";
 
 export interface Config {
   readonly requireSignature: boolean;
@@ -19,6 +20,8 @@ export interface Config {
   readonly ledgerKey: string;
   /** Addresses for which the serving certificates are also good, for API servers that reach us without a Service. */
   readonly addresses: readonly string[];
+  /** The API server as a pod finds it; undefined outside a pod. */
+  readonly pod: PodAccess | undefined;
 }
 
 export function readConfig(env: Readonly<Record<string, string | undefined>>): Config {
@@ -29,6 +32,7 @@ export function readConfig(env: Readonly<Record<string, string | undefined>>): C
     if (!Number.isInteger(value) || value < 0 || value > 65535) throw new Error(`${name}: expected a port`);
     return value;
   };
+  const host = env["KUBERNETES_SERVICE_HOST"] ?? "";
   return {
     requireSignature: flag === "true",
     clusterDomain: env["ATOLL_CLUSTER_DOMAIN"] ?? "cluster.local",
@@ -40,6 +44,14 @@ export function readConfig(env: Readonly<Record<string, string | undefined>>): C
     ledgerKey: env["ATOLL_LEDGER_KEY"] ?? "",
     identity: env["POD_NAME"] ?? hostname(),
     addresses: (env["ATOLL_EXTRA_ADDRESSES"] ?? "").split(",").filter((a) => a !== ""),
+    pod:
+      host === "" || env["KUBECONFIG"] !== undefined
+        ? undefined
+        : {
+            host,
+            port: env["KUBERNETES_SERVICE_PORT"] ?? "443",
+            folder: env["ATOLL_SERVICE_ACCOUNT"] ?? "/var/run/secrets/kubernetes.io/serviceaccount",
+          },
   };
 }
 

@@ -171,7 +171,8 @@ export async function startControl(options: ControlOptions): Promise<Control> {
         },
         at: now(),
       });
-      return answer(response, path, 200, {});
+      // With the nonce for its next report: one connection less for each.
+      return answer(response, path, 200, { nonce: nonces.give(identity.podUid) });
     }
     await options.onChallenge(identity, body);
     return answer(response, path, 200, {});

@@ -1,10 +1,10 @@
-// Requests to the API server over the configuration, authentication and TLS of @kubernetes/client-node.
+// Requests to the API server.
 
 import { Agent, request } from "node:https";
-import type { RequestOptions } from "node:https";
 import type { IncomingMessage } from "node:http";
-import { KubeConfig } from "@kubernetes/client-node";
 import type { JsonMap } from "../kinds/kinds.ts";
+import { findAccess } from "./access.ts";
+import type { Access, PodAccess } from "./access.ts";
 
 /** An answer that is not a success, with the API server's own word for it. */
 export class ApiError extends Error {
@@ -37,17 +37,12 @@ export interface Client {
 const APPLY = "application/apply-patch+yaml";
 const BODY_LIMIT = 256 << 20;
 
-export function clientFrom(config: KubeConfig): Client {
-  const cluster = config.getCurrentCluster();
-  if (cluster === null) throw new Error("the kubeconfig has no current cluster");
-  const base = new URL(cluster.server);
-  // Ours and not the library's: that one keeps no connection alive between calls.
+export function clientFrom(access: Access): Client {
+  const base = new URL(access.server);
   const agents = new Map<string, Agent>();
   const open = async (path: string, options: Request, signal?: AbortSignal): Promise<IncomingMessage> => {
-    const settings: RequestOptions = {};
-    await config.applyToHTTPSOptions(settings);
-    const { ca, cert, key, rejectUnauthorized, servername } = settings;
-    const identity = JSON.stringify([String(cert), servername]);
+    const { ca, cert, key, rejectUnauthorized, servername, headers } = await access.identity();
+    const identity = JSON.stringify([String(ca), String(cert), servername]);
     let agent = agents.get(identity);
     if (agent === undefined) {
       for (const old of agents.values()) old.destroy();
@@ -69,7 +64,7 @@ export function clientFrom(config: KubeConfig): Client {
       const call = request(
         {
           protocol: "https:",
-          hostname: base.hostname,
+          hostname: base.hostname.replace(/^\[|\]$/g, ""),
           port: base.port === "" ? 443 : base.port,
           path: `${base.pathname.replace(/\/$/, "")}${path}`,
           method: options.method ?? "GET",
@@ -77,7 +72,7 @@ export function clientFrom(config: KubeConfig): Client {
           timeout: options.timeoutMs ?? 30_000,
           ...(signal === undefined ? {} : { signal }),
           headers: {
-            ...(settings.headers as Record<string, string> | undefined),
+            ...(headers as Record<string, string> | undefined),
             accept: options.accept ?? "application/json",
             "user-agent": "atoll-operator",
             ...(body === undefined
@@ -144,12 +139,8 @@ async function readAll(response: IncomingMessage): Promise<string> {
   return Buffer.concat(parts).toString("utf8");
 }
 
-/** In a pod the service account's, outside the kubeconfig's (KUBECONFIG or the default file). */
-export function loadClient(): Client {
-  const config = new KubeConfig();
-  config.loadFromDefault();
-  return clientFrom(config);
-}
+export const loadClient = async (pod: PodAccess | undefined): Promise<Client> =>
+  clientFrom(await findAccess(pod));
 
 /** Server-side apply under one fixed field manager: fields that we no longer name go away, others' stay. */
 export const applyObject = (

@@ -2,7 +2,7 @@
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { apply, startApi, until } from "./api.ts";
 import type { Api, Json } from "./api.ts";
-import { CHART, helm, kubeconfigOf, rendered, startProgram, valuesFile } from "./install.ts";
+import { CHART, helm, podEnvironment, rendered, startProgram, valuesFile } from "./install.ts";
 import type { Program } from "./install.ts";
 import { IMAGE, INSTALLER, namespace, sidecarSpec } from "./shapes.ts";
 import { ROOTS, bundle, pod } from "./whole.ts";
@@ -54,13 +54,13 @@ test("every object of the chart is one that the API server takes, and a second a
 test("helm upgrade as the installer passes after the webhook has written its authority, and leaves it there", async () => {
   await namespace(api, "team-a", { "atoll.dev/governed": "true", team: "a" });
   webhook = startProgram("operator/webhook.ts", {
-    KUBECONFIG: await kubeconfigOf(api, "atoll-webhook"),
+    ...(await podEnvironment(api, "atoll-webhook")),
     ATOLL_PORT: "0",
     ATOLL_EXTRA_ADDRESSES: "127.0.0.1",
     POD_NAME: "webhook-0",
   });
   const operator = startProgram("operator/main.ts", {
-    KUBECONFIG: await kubeconfigOf(api, "atoll-operator"),
+    ...(await podEnvironment(api, "atoll-operator")),
     ATOLL_PORT: "0",
     ATOLL_HEALTH_PORT: "0",
     POD_NAME: "operator-0",

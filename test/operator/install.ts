@@ -1,7 +1,7 @@
 // The chart as Helm renders it, and the operator's programs as processes with the rights that it gives them.
 import { execFileSync, spawn } from "node:child_process";
 import type { ChildProcess } from "node:child_process";
-import { writeFileSync } from "node:fs";
+import { mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { parseAllDocuments } from "yaml";
@@ -45,36 +45,24 @@ export async function rendered(api: Api, values: ChartValues): Promise<Json[]> {
     .filter((o): o is Json => o !== null);
 }
 
-/** A kubeconfig file with a service account's own token. */
-export async function kubeconfigOf(api: Api, serviceAccount: string): Promise<string> {
+/** What a pod with this service account would find: the API server's address, a token of its own, the authority. */
+export async function podEnvironment(api: Api, serviceAccount: string): Promise<Record<string, string>> {
   const { body, message } = await api.call(
     "POST",
     `/api/v1/namespaces/atoll-system/serviceaccounts/${serviceAccount}/token`,
     { apiVersion: "authentication.k8s.io/v1", kind: "TokenRequest", spec: { expirationSeconds: 7200 } },
   );
   if (message !== "") throw new Error(message);
-  const path = join(api.plane.folder, `${serviceAccount}.kubeconfig`);
-  writeFileSync(
-    path,
-    JSON.stringify({
-      apiVersion: "v1",
-      kind: "Config",
-      clusters: [
-        {
-          name: "c",
-          cluster: {
-            server: api.plane.url,
-            "certificate-authority-data": Buffer.from(api.plane.caPem).toString("base64"),
-          },
-        },
-      ],
-      users: [{ name: "u", user: { token: (body["status"] as { token: string }).token } }],
-      contexts: [{ name: "x", context: { cluster: "c", user: "u" } }],
-      "current-context": "x",
-    }),
-    { mode: 0o600 },
-  );
-  return path;
+  const folder = join(api.plane.folder, serviceAccount);
+  mkdirSync(folder, { recursive: true });
+  writeFileSync(join(folder, "token"), (body["status"] as { token: string }).token, { mode: 0o600 });
+  writeFileSync(join(folder, "ca.crt"), api.plane.caPem);
+  const { hostname, port } = new URL(api.plane.url);
+  return {
+    KUBERNETES_SERVICE_HOST: hostname,
+    KUBERNETES_SERVICE_PORT: port,
+    ATOLL_SERVICE_ACCOUNT: folder,
+  };
 }
 
 export interface Program {

@@ -17,7 +17,7 @@ import type { Desk } from "../../operator/control/desk.ts";
 import { storedKeys, tokenReviews } from "../../operator/control/identity.ts";
 import { makeControllers } from "../../operator/controllers/controllers.ts";
 import type { Controllers, ControllersOptions } from "../../operator/controllers/controllers.ts";
-import { clientFrom } from "../../operator/runtime/runtime.ts";
+import { accessFromConfig, clientFrom } from "../../operator/runtime/runtime.ts";
 import type { Client } from "../../operator/runtime/runtime.ts";
 import { startWebhook } from "../../operator/webhook/webhook.ts";
 import type { Webhook } from "../../operator/webhook/webhook.ts";
@@ -119,7 +119,7 @@ export async function clientOf(api: Api, serviceAccount: string): Promise<Client
     contexts: [{ name: "x", cluster: "c", user: "u" }],
     currentContext: "x",
   });
-  return clientFrom(config);
+  return clientFrom(accessFromConfig(config));
 }
 
 export interface WholeOptions extends Partial<Pick<ControllersOptions, "canary" | "canaryWatch">> {
