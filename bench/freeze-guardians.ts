@@ -33,7 +33,6 @@ export type News =
   | { readonly news: "allowed"; readonly pod: string };
 
 const tell = (news: News): void => void process.send?.(news);
-const textOf = (v: JsonValue | undefined): string => (typeof v === "string" ? v : "");
 const now = (): number => performance.timeOrigin + performance.now();
 
 const ME = "serviceAccount:team-a/default";
@@ -92,11 +91,7 @@ async function guardian(crew: Crew, pod: Crew["pods"][number]): Promise<Running>
       if (event === "synced") synced.resolve();
       if (event !== "freeze") return;
       // As in the pod: in force within this turn. The next call is the first that is denied for it.
-      const frozen = running.freezer.freeze(
-        textOf(data["reason"]),
-        textOf(data["by"]),
-        textOf(data["scope"]),
-      );
+      const frozen = running.freezer.hear(data);
       const code = await call(running);
       if (code === "SYSTEM_FROZEN") tell({ news: "denied", denied: { pod: pod.name, at: now() } });
       else tell({ news: "allowed", pod: pod.name });

@@ -63,6 +63,7 @@ async function run(config: Config, stop: AbortSignal): Promise<void> {
     log,
     running: (sidecar) => desk.running(sidecar),
     proofs: (sidecar) => desk.proofs(sidecar),
+    frozen: (sidecar) => desk.frozen(sidecar),
     onPolicy: (sidecar, given, ceiling) => desk.setPolicy(sidecar, given, ceiling),
     reported: (sidecar) => desk.reported(sidecar),
     onLook: () => desk.look(),
@@ -72,6 +73,8 @@ async function run(config: Config, stop: AbortSignal): Promise<void> {
     pods: () => controllers.pods,
     sidecars: () => controllers.sidecars,
     onChange: (sidecar) => controllers.touch(sidecar),
+    roots: () => controllers.roots(),
+    log,
   });
   const health = createServer((request, response) => {
     if (request.url === "/metrics")
@@ -131,6 +134,7 @@ async function run(config: Config, stop: AbortSignal): Promise<void> {
         keyOf: (pod) => keys.keyOf(pod),
         log: (message) => log({ event: "ledger", message }),
       });
+    await desk.load();
     control = await startControl({
       port: config.port,
       tls,

@@ -20,6 +20,7 @@ import { decide, termsOf } from "../guardian/guardian.ts";
 import type { Verdict } from "../guardian/guardian.ts";
 import { NO_POLICY, compilePolicy, parseFacts } from "../policy/policy.ts";
 import { gatesHash, overlayHash, parseReceipt } from "../receipts/receipts.ts";
+import { freezeLog } from "../trust/trust.ts";
 import type { KeyBook } from "../trust/trust.ts";
 import { inputShelf } from "./shelf.ts";
 
@@ -359,25 +360,23 @@ export class ApprovalKeysNeeded extends Error {
 
 /** The freeze as the events of the log say it, where their order is known. */
 function freezeState(ordered: boolean) {
-  let inForce: Hash | undefined;
+  const log = freezeLog();
   let sure = ordered;
-  const frozen = new Set<Hash>();
+  const seen = new Set<Hash>();
   return {
     unsure(): void {
       sure = false;
     },
     event({ node, hash }: SealedNode): void {
-      if (node.body["event"] === "FREEZE") {
-        inForce = hash;
-        frozen.add(hash);
-      } else if (node.body["event"] === "UNFREEZE") inForce = undefined;
+      log.see(node.body, hash);
+      if (node.body["event"] === "FREEZE") seen.add(hash);
     },
     compare(at: PackLine & { readonly kind: "node" }, receipt: Receipt, facts: Facts): void {
       if (!sure) return;
-      if (facts.freeze.state === "clear")
-        same(at, receipt, "facts.freeze", "clear", inForce === undefined ? "clear" : inForce);
-      else if (inForce !== undefined && !frozen.has(facts.freeze.node))
-        same(at, receipt, "facts.freeze", facts.freeze.node, inForce);
+      const [first] = log.inForce;
+      if (first === undefined) return;
+      if (facts.freeze.state === "clear") same(at, receipt, "facts.freeze", "clear", first.node);
+      else if (!seen.has(facts.freeze.node)) same(at, receipt, "facts.freeze", facts.freeze.node, first.node);
     },
   };
 }

@@ -7,6 +7,7 @@ import type { Verifier } from "../crypto/crypto.ts";
 import { verifySealed } from "../receipts/receipts.ts";
 import { parseAct, publishedKeyFrom, verifierOf } from "./acts.ts";
 import type { ActType, PublishedKey, SignedAct } from "./acts.ts";
+import { freezeOrderFrom } from "./freezes.ts";
 import type { KeyBook, Role, TrustRoots } from "./roots.ts";
 
 export const TRUST_EVENTS = [
@@ -200,13 +201,8 @@ export function createRegistry(roots: TrustRoots): Registry {
         return;
       }
       case "FREEZE": {
-        const o = event(body, "scope", "reason", "by", "at");
-        const scope = stringFrom(o["scope"], "scope", 300);
-        if (!/^(all|gs\/[a-z0-9.-]+|pod\/[A-Za-z0-9-]+)$/.test(scope))
-          throw new ContractError("scope", "expected `all`, `gs/NAME` or `pod/UID`");
-        stringFrom(o["by"], "by", 500);
-        timestampFrom(o["at"], "at");
-        freezes.set(hash, { node: hash, scope, reason: stringFrom(o["reason"], "reason", 500) });
+        const { scope, reason } = freezeOrderFrom(body, "");
+        freezes.set(hash, { node: hash, scope, reason });
         return;
       }
       case "UNFREEZE": {

@@ -217,12 +217,10 @@ export async function startControl(options: ControlOptions): Promise<Control> {
     port: typeof address === "object" && address !== null ? address.port : options.port,
     send(to, { event, data }) {
       const chunk = frame(event, data);
-      for (const connection of streams.values())
-        if (
-          (to.podUid === undefined || to.podUid === connection.identity.podUid) &&
-          (to.sidecar === undefined || to.sidecar === connection.pod.sidecar)
-        )
-          write(connection, chunk);
+      const one = to.podUid === undefined ? undefined : streams.get(to.podUid);
+      const heard = to.podUid === undefined ? streams.values() : one === undefined ? [] : [one];
+      for (const connection of heard)
+        if (to.sidecar === undefined || to.sidecar === connection.pod.sidecar) write(connection, chunk);
     },
     connected: () => streams.size,
     setCertificate: (tls) => server.setSecureContext({ ...tls, minVersion: "TLSv1.3" }),

@@ -3,6 +3,7 @@
 import { sha256 } from "../../kernel/crypto/crypto.ts";
 import { canonicalize } from "../../kernel/canonicalize/canonicalize.ts";
 import type { JsonObject } from "../../kernel/contracts/contracts.ts";
+import type { FreezeOrder, TrustRoots } from "../../kernel/trust/trust.ts";
 import type { Judgement } from "../bundle/bundle.ts";
 import { ANNOTATION_UNFREEZE, API_VERSION, LABEL_SIDECAR, isMap } from "../kinds/kinds.ts";
 import type { GuardianSidecar, Json, JsonMap } from "../kinds/kinds.ts";
@@ -13,6 +14,7 @@ import type { Client } from "../runtime/runtime.ts";
 import { bundleText } from "../sidecar/sidecar.ts";
 import type { PodState } from "../sidecar/sidecar.ts";
 import type { Control, GuardianReport, StreamEvent, StreamPod } from "./control.ts";
+import { makeFreezeOrders, said } from "./freezes.ts";
 import type { PodIdentity } from "./identity.ts";
 
 export interface DeskOptions {
@@ -20,9 +22,16 @@ export interface DeskOptions {
   readonly pods: () => ReadonlyMap<string, PodState>;
   readonly sidecars: () => ReadonlyMap<string, GuardianSidecar>;
   readonly onChange: (sidecar: string) => void;
+  /** The installer's keys, to see whether a lifting lifts. */
+  readonly roots: () => TrustRoots | undefined;
+  readonly log: (line: JsonMap) => void;
   readonly now?: () => number;
 }
 export interface Desk {
+  /** Reads the freezes that were ordered before; nothing is told to guardians until then. */
+  load(): Promise<void>;
+  /** Freezes of a sidecar that nobody has lifted. */
+  frozen(sidecar: string): readonly FreezeOrder[];
   podOf(identity: PodIdentity): StreamPod | undefined;
   snapshot(pod: StreamPod): StreamEvent[];
   bundleByHash(hash: string): string | undefined;
@@ -51,6 +60,8 @@ export interface Desk {
 const text = (v: Json | undefined): string => (typeof v === "string" ? v : "");
 /** Guardians report every few seconds. */
 const REPORT_FRESH_MS = 30_000;
+/** How long a freeze may wait to be kept. */
+const STORE_MS = 200;
 
 /** What a sidecar's guardians are told to run. */
 interface Policies {
@@ -63,30 +74,52 @@ export function makeDesk(options: DeskOptions): Desk {
   const policies = new Map<string, Policies>();
   const bundles = new Map<string, string>();
   const reports = new Map<string, GuardianReport>();
-  const told = new Map<string, string>();
+  /** What the guardians of a scope were told while they were connected. */
+  const told = new Map<string, ReadonlySet<string>>();
   let control: Control | undefined;
 
   const byUid = (uid: string): PodState | undefined => {
     for (const pod of options.pods().values()) if (pod.uid === uid) return pod;
     return undefined;
   };
-  const freezesOf = (pod: StreamPod, state = byUid(pod.uid)): StreamEvent[] => {
-    const events: StreamEvent[] = [];
-    const sidecar = options.sidecars().get(pod.sidecar);
-    const scoped = (scope: string, reason: string, by: string, unfreeze: string): void => {
-      if (reason !== "") events.push({ event: "freeze", data: { scope, reason, by } });
-      // A signed lifting, as it stands on the object: the guardian judges it.
-      if (unfreeze !== "") events.push({ event: "unfreeze", data: { scope, unfreeze } });
-    };
-    if (sidecar !== undefined)
-      scoped(
-        `gs/${pod.sidecar}`,
-        sidecar.spec.freeze?.reason ?? "",
-        sidecar.spec.freeze?.by ?? "",
-        sidecar.metadata.annotations?.[ANNOTATION_UNFREEZE] ?? "",
-      );
-    scoped(`pod/${pod.uid}`, state?.frozen ?? "", "", state?.unfreeze ?? "");
-    return events;
+  const orders = makeFreezeOrders({
+    client: options.client,
+    roots: options.roots,
+    log: options.log,
+    now,
+  });
+  const takeSidecar = (name: string): boolean => {
+    const sidecar = options.sidecars().get(name);
+    return (
+      sidecar !== undefined &&
+      orders.take(
+        `gs/${name}`,
+        said({
+          reason: sidecar.spec.freeze?.reason ?? "",
+          by: sidecar.spec.freeze?.by ?? "",
+          stamp: sidecar.freezeStamp ?? "",
+          unfreeze: sidecar.metadata.annotations?.[ANNOTATION_UNFREEZE] ?? "",
+        }),
+      )
+    );
+  };
+  const takePod = (pod: PodState): boolean =>
+    orders.take(
+      `pod/${pod.uid}`,
+      said({ reason: pod.frozen, stamp: pod.freezeStamp ?? "", unfreeze: pod.unfreeze }),
+    );
+  /** Tells the guardians of a scope what they have not been told yet. */
+  const spread = (scope: string, to: Parameters<Control["send"]>[0]): void => {
+    const events = orders.events(scope);
+    const before = told.get(scope);
+    told.set(scope, new Set(events.map((e) => JSON.stringify(e))));
+    for (const event of events) if (before?.has(JSON.stringify(event)) !== true) control?.send(to, event);
+  };
+  const spreadAll = (): void => {
+    for (const scope of orders.scopes) {
+      const [kind, name = ""] = scope.split("/");
+      spread(scope, kind === "gs" ? { sidecar: name } : { podUid: name });
+    }
   };
 
   // Approvals: what people put into a status goes to the guardian that asked; it judges the signatures.
@@ -122,8 +155,13 @@ export function makeDesk(options: DeskOptions): Desk {
     },
     snapshot(pod) {
       const policy = policies.get(pod.sidecar);
+      // Nothing that an object asks for is missed by whoever connects before the next look.
+      const state = byUid(pod.uid);
+      if (takeSidecar(pod.sidecar) || (state !== undefined && takePod(state)))
+        void orders.store().then(spreadAll);
       return [
-        ...freezesOf(pod),
+        ...orders.events(`gs/${pod.sidecar}`),
+        ...orders.events(`pod/${pod.uid}`),
         ...(policy === undefined
           ? []
           : [policy.staged?.uids.has(pod.uid) === true ? policy.staged.event : policy.event]),
@@ -249,21 +287,35 @@ export function makeDesk(options: DeskOptions): Desk {
     attach(to) {
       control = to;
     },
+    async load() {
+      for (const end = now() + 30_000; !orders.loaded; )
+        try {
+          await orders.load();
+        } catch (error) {
+          if (now() > end) throw error;
+          await new Promise((resolve) => setTimeout(resolve, 500));
+        }
+    },
+    frozen: (sidecar) => orders.inForce(`gs/${sidecar}`),
     look() {
       const living = new Set<string>();
+      let news = false;
+      for (const name of options.sidecars().keys()) if (takeSidecar(name)) news = true;
       for (const pod of options.pods().values()) {
         living.add(pod.uid);
-        const sidecar = pod.labels[LABEL_SIDECAR];
-        if (sidecar === undefined || pod.shape === "") continue;
-        const events = freezesOf({ uid: pod.uid, sidecar }, pod);
-        const now = JSON.stringify(events);
-        if ((told.get(pod.uid) ?? "[]") === now) continue;
-        told.set(pod.uid, now);
-        for (const event of events) control?.send({ podUid: pod.uid }, event);
+        if (pod.labels[LABEL_SIDECAR] !== undefined && pod.shape !== "" && takePod(pod)) news = true;
       }
-      for (const uid of told.keys()) if (!living.has(uid)) told.delete(uid);
+      for (const scope of orders.scopes)
+        if (scope.startsWith("pod/") && !living.has(scope.slice(4))) {
+          orders.forget(scope);
+          told.delete(scope);
+        }
       for (const uid of reports.keys()) if (!living.has(uid)) reports.delete(uid);
       control?.sweep();
+      // Kept before it is told, so that a restart of ours makes no second order; but nothing waits long to be stopped.
+      const stored = orders.store();
+      if (news)
+        void Promise.race([stored, new Promise((resolve) => setTimeout(resolve, STORE_MS))]).then(spreadAll);
     },
     stop: () => approvals.stop(),
   };

@@ -34,7 +34,7 @@ import type { StagedPod } from "../rollout/rollout.ts";
 import { makeStaging } from "./staging.ts";
 import type { Given } from "./staging.ts";
 import { keepShapes, projectIndex } from "./shapes.ts";
-import { podState, projectKind, projectNamespace } from "./projection.ts";
+import { podState, projectKind, projectNamespace, projectSidecar } from "./projection.ts";
 
 export const MANAGER = "atoll-operator";
 const KINDS = "/apis/atoll.dev/v1alpha1";
@@ -57,6 +57,8 @@ export interface ControllersOptions {
   /** The living pods of a sidecar as they reported last. */
   readonly reported?: (sidecar: string) => readonly StagedPod[];
   /** What guardians of a sidecar told of their island. */
+  /** Freezes of a sidecar that nobody has lifted. */
+  readonly frozen?: (sidecar: string) => readonly { readonly reason: string }[];
   readonly proofs?: (sidecar: string) => ProofCount;
   /** The positive control of the canary; absent when there is no canary. */
   readonly canaryWatch?: () => CanaryWatch | undefined;
@@ -73,6 +75,8 @@ export interface Controllers {
   /** Works the queue from now on; until then only copies are kept. */
   start(): void;
   idle(): Promise<void>;
+  /** The installer's keys; undefined while they cannot be read. */
+  readonly roots: () => TrustRoots | undefined;
   /** Asks for a new look at a sidecar, as when a guardian has reported. */
   touch(sidecar: string): void;
   stop(): void;
@@ -157,17 +161,12 @@ export function makeControllers(options: ControllersOptions): Controllers {
     (o) => projectKind(o) as unknown as PolicyBundle,
     () => add("bundles"),
   );
-  const sidecars = follow(
-    "GuardianSidecar",
-    `${KINDS}/guardiansidecars`,
-    (o) => projectKind(o) as unknown as GuardianSidecar,
-    (name) => {
-      look();
-      add(`sidecar/${name}`);
-      add("bundles");
-      add("index");
-    },
-  );
+  const sidecars = follow("GuardianSidecar", `${KINDS}/guardiansidecars`, projectSidecar, (name) => {
+    look();
+    add(`sidecar/${name}`);
+    add("bundles");
+    add("index");
+  });
   const namespaces = follow("Namespace", "/api/v1/namespaces", projectNamespace, () => {
     add("trust");
     allSidecars();
@@ -476,6 +475,7 @@ export function makeControllers(options: ControllersOptions): Controllers {
       census,
       namespaces: count,
       running: options.running?.(name) ?? [],
+      frozen: options.frozen?.(name) ?? [],
       problems,
       protection:
         missing.length === 0
@@ -603,6 +603,10 @@ export function makeControllers(options: ControllersOptions): Controllers {
     synced: Promise.all([protection.synced, ...reflectors.map((r) => r.synced)]).then(() => undefined),
     pods: podList.items,
     sidecars: sidecars.items,
+    roots() {
+      loadRoots();
+      return roots;
+    },
     start() {
       started = true;
       // Bundles first: a sidecar that is judged before them would be told that it has none.

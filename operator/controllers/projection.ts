@@ -1,7 +1,7 @@
 // What is kept of the objects that we watch: as little as the judgements need.
 
 import { ANNOTATION_FREEZE, ANNOTATION_UNFREEZE, isMap } from "../kinds/kinds.ts";
-import type { Json, JsonMap } from "../kinds/kinds.ts";
+import type { GuardianSidecar, Json, JsonMap } from "../kinds/kinds.ts";
 import { shapeHash } from "../shape/shape.ts";
 import type { NamespaceState, PodState } from "../sidecar/sidecar.ts";
 
@@ -11,11 +11,29 @@ const text = (v: Json | undefined): string => (typeof v === "string" ? v : "");
 const strings = (v: Json | undefined): Record<string, string> =>
   Object.fromEntries(Object.entries(map(v)).filter((e): e is [string, string] => typeof e[1] === "string"));
 
+/** Who wrote a field and when: another text once it was written anew, also with the same value. */
+function stampOf(object: JsonMap, ...path: readonly string[]): string {
+  return list(map(object["metadata"])["managedFields"])
+    .filter((entry) => {
+      let at: Json | undefined = entry["fieldsV1"];
+      for (const name of path) at = map(at)[name];
+      return at !== undefined;
+    })
+    .map((entry) => `${text(entry["manager"])} ${text(entry["operation"])} ${text(entry["time"])}`)
+    .toSorted()
+    .join("; ");
+}
+
 /** Our own kinds whole, apart from what only the API server's bookkeeping needs. */
 export function projectKind(object: JsonMap): JsonMap {
   const { managedFields: _, ...metadata } = map(object["metadata"]);
   return { ...object, metadata };
 }
+
+export const projectSidecar = (object: JsonMap): GuardianSidecar => ({
+  ...(projectKind(object) as unknown as GuardianSidecar),
+  freezeStamp: stampOf(object, "f:spec", "f:freeze"),
+});
 
 export function projectNamespace(object: JsonMap): NamespaceState {
   const meta = map(object["metadata"]);
@@ -34,6 +52,7 @@ export function podState(object: JsonMap): PodState {
     list(spec["initContainers"]).find((c) => c["name"] === name);
   const [lock, guardian, gate] = ["atoll-lock", "atoll-guardian", "atoll-gate"].map(container);
   const phase = text(status["phase"]);
+  const frozen = text(map(meta["annotations"])[ANNOTATION_FREEZE]);
   return {
     namespace: text(meta["namespace"]),
     name: text(meta["name"]),
@@ -50,7 +69,9 @@ export function podState(object: JsonMap): PodState {
           }),
     ready: list(status["conditions"]).some((c) => c["type"] === "Ready" && c["status"] === "True"),
     finished: phase === "Succeeded" || phase === "Failed" || meta["deletionTimestamp"] !== undefined,
-    frozen: text(map(meta["annotations"])[ANNOTATION_FREEZE]),
+    frozen,
+    freezeStamp:
+      frozen === "" ? "" : stampOf(object, "f:metadata", "f:annotations", `f:${ANNOTATION_FREEZE}`),
     unfreeze: text(map(meta["annotations"])[ANNOTATION_UNFREEZE]),
   };
 }

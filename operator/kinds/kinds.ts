@@ -13,6 +13,8 @@ export const ANNOTATION_SIZE = "atoll.dev/size";
 export const ANNOTATION_PROBES = "atoll.dev/probes";
 export const ANNOTATION_FREEZE = "atoll.dev/freeze";
 export const ANNOTATION_UNFREEZE = "atoll.dev/unfreeze";
+/** The ConfigMap in which the operator keeps the freezes that it ordered. */
+export const FREEZES = "atoll-freezes";
 
 export type Json = null | boolean | number | string | readonly Json[] | JsonMap;
 export interface JsonMap {
@@ -147,6 +149,8 @@ export interface GuardianSidecar {
   readonly metadata: Meta;
   readonly spec: SidecarSpec;
   readonly status?: SidecarStatus;
+  /** Who wrote spec.freeze and when, in the API server's bookkeeping. */
+  readonly freezeStamp?: string;
 }
 
 export interface MatchTerm {

@@ -34,6 +34,7 @@ export interface PodState {
   readonly finished: boolean;
   /** Annotations atoll.dev/freeze and atoll.dev/unfreeze. */
   readonly frozen: string;
+  readonly freezeStamp?: string;
   readonly unfreeze: string;
 }
 
@@ -215,6 +216,8 @@ export interface SidecarFacts {
   readonly protection: { readonly ok: boolean; readonly message: string };
   readonly lock: Leg;
   readonly network: Leg;
+  /** Freezes that nobody has lifted, also when spec.freeze was cleared. */
+  readonly frozen: readonly { readonly reason: string }[];
   readonly drift: { readonly drifted: boolean; readonly message: string };
   readonly now: number;
 }
@@ -223,7 +226,12 @@ const state = (ok: boolean | undefined): "True" | "False" | "Unknown" =>
 
 export function sidecarStatus(facts: SidecarFacts): SidecarStatus {
   const { sidecar, bundle, ceiling, shapes, census } = facts;
-  const frozen = sidecar.spec.freeze;
+  const frozen =
+    facts.frozen.length > 0
+      ? {
+          reason: `${facts.frozen.map((f) => f.reason).join("; ")} (frozen until an approver lifts it: atoll unfreeze gs/${sidecar.metadata.name} --key FILE)`,
+        }
+      : sidecar.spec.freeze;
   const policy = !bundle.ok ? bundle : ceiling !== undefined && !ceiling.ok ? ceiling : undefined;
   const shapesOk = !("problem" in shapes);
   const injectedOk = shapesOk && census.unguarded === 0;

@@ -124,6 +124,7 @@ function statusOf(running: Running): JsonObject {
     approvals_pending: running.ceremonies.all.filter((a) => a.state === "pending").length,
     reviews_open: running.ceremonies.all.filter((a) => a.reviewOpen).map((a): JsonValue => a.id),
     freeze: freeze.state === "clear" ? null : { node: freeze.node, reason: freeze.reason },
+    freezes: running.freezer.inForce.map(({ node, order, body }): JsonValue => ({ node, order, body })),
     sessions: running.governor.sessions
       .all()
       .map((s): JsonValue => ({ id: s.id, principal: s.principal, calls: s.calls, tainted: s.tainted })),

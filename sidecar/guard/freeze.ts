@@ -1,94 +1,106 @@
-// Freeze outside a cluster: anyone who reaches the admin socket may stop the agent, only an approver's key lets it go on.
-// Both are TRUST_EVENTs of the guardian's own session, so that a restart knows.
+// Freeze: whoever reaches the admin socket or the objects of a cluster may stop the agent, only an approver's key lets it
+// go on. Both are TRUST_EVENTs of the guardian's own session, so that a restart knows. Each freeze is lifted by itself;
+// the agent stands still while one is in force.
 
-import { canonicalize } from "../../kernel/canonicalize/canonicalize.ts";
-import {
-  ContractError,
-  closed,
-  hashFrom,
-  keyIdFrom,
-  oneOf,
-  signatureFrom,
-  stringFrom,
-  timestampFrom,
-  timestampOf,
-} from "../../kernel/contracts/contracts.ts";
+import { ContractError, isObject, isTimestamp, timestampOf } from "../../kernel/contracts/contracts.ts";
 import type { Facts, Journal, JsonObject, JsonValue, SessionId } from "../../kernel/contracts/contracts.ts";
-import type { Signer } from "../../kernel/crypto/crypto.ts";
-import type { TrustRoots } from "../../kernel/trust/trust.ts";
+import { freezeBody, freezeOrder, freezeOrderFrom, orderHash, parseAct } from "../../kernel/trust/trust.ts";
+import type { FreezeInForce, FreezeOrder, Freezes, TrustRoots } from "../../kernel/trust/trust.ts";
 import type { Telemetry } from "../telemetry/telemetry.ts";
 
 export interface FreezerOptions {
   readonly journal: Journal;
   readonly session: SessionId;
-  readonly signer: Signer;
   readonly roots: TrustRoots;
-  readonly state: Facts["freeze"];
+  /** As the journal tells it. */
+  readonly freezes: Freezes;
   readonly telemetry: Telemetry;
 }
 
 export class Freezer {
   readonly #o: FreezerOptions;
-  #state: Facts["freeze"];
   onFreeze: () => void = () => {};
 
   constructor(options: FreezerOptions) {
     this.#o = options;
-    this.#state = options.state;
-    options.telemetry.gauge("frozen", options.state.state === "frozen" ? 1 : 0);
+    this.#gauge();
   }
 
   get state(): Facts["freeze"] {
-    return this.#state;
+    const [first] = this.#o.freezes.inForce;
+    return first === undefined
+      ? { state: "clear" }
+      : { state: "frozen", node: first.node, reason: textOf(first.body["reason"]) };
+  }
+  get inForce(): readonly FreezeInForce[] {
+    return this.#o.freezes.inForce;
   }
 
-  async freeze(reason: string, by: string, scope = "all"): Promise<string> {
-    if (this.#state.state === "frozen") return this.#state.node;
-    const at = timestampOf(Date.now());
-    const { nodes, durable } = this.#append({
-      type: "atoll.dev/trust-event/v1",
-      event: "FREEZE",
-      scope: /^(all|gs\/[a-z0-9.-]+|pod\/[A-Za-z0-9-]+)$/.test(scope) ? scope : "all",
-      reason: reason.slice(0, 500),
-      by: by.slice(0, 200),
-      at,
-    });
-    const [node] = nodes;
-    if (node === undefined) throw new Error("the journal took no node");
+  /** Stops the agent by a word of this moment. The same word again, while it is in force, adds nothing. */
+  async freeze(reason: string, by: string): Promise<string> {
+    const said = freezeOrder("all", reason, by, timestampOf(Date.now()));
+    const same = this.inForce.find(
+      ({ body }) => body["scope"] === "all" && body["reason"] === said.reason && body["by"] === said.by,
+    );
+    return same === undefined ? await this.obey(said) : same.node;
+  }
+
+  /** Stops the agent by an order that others were given too. One that is in force or was lifted changes nothing. */
+  async obey(given: FreezeOrder): Promise<string> {
+    const order = freezeOrderFrom(freezeBody(given), "");
+    const name = orderHash(order);
+    const held = this.#o.freezes.find(name);
+    if (held !== undefined) return held.node;
+    if (this.#o.freezes.lifted(name)) return "";
+    const body = freezeBody(order);
+    const { node, durable } = this.#append(body);
     // In force at once; a restart that does not find the node on disk was never told of a success.
-    this.#state = { state: "frozen", node: node.hash, reason: reason.slice(0, 500) };
-    this.#o.telemetry.gauge("frozen", 1);
+    this.#o.freezes.see(body, node);
+    this.#gauge();
     this.onFreeze();
     await durable;
-    return node.hash;
+    return node;
   }
 
-  /** Lifts the freeze that the signed object names. */
+  /** An order as the control stream tells it; one without a time of its own is of this moment. */
+  async hear(data: JsonObject): Promise<string> {
+    const { scope, at } = data;
+    return await this.obey(
+      freezeOrder(
+        typeof scope === "string" && SCOPE.test(scope) ? scope : "all",
+        textOf(data["reason"]),
+        textOf(data["by"]),
+        isTimestamp(at) ? at : timestampOf(Date.now()),
+      ),
+    );
+  }
+
+  /** Lifts the freeze that the signed object names, by its node or by its order, and no other. */
   async unfreeze(value: JsonValue): Promise<void> {
-    if (this.#state.state !== "frozen") throw new ContractError("freeze", "nothing is frozen");
-    const o = closed(value, "", ["type", "freeze", "reason", "at", "key_id", "sig"]);
-    oneOf(o["type"], "type", ["atoll.dev/unfreeze/v1"]);
-    const freeze = hashFrom(o["freeze"], "freeze");
-    if (freeze !== this.#state.node)
-      throw new ContractError("freeze", "names another freeze than the one in force");
-    stringFrom(o["reason"], "reason", 500);
-    timestampFrom(o["at"], "at");
-    const keyId = keyIdFrom(o["key_id"], "key_id");
-    const sig = signatureFrom(o["sig"], "sig");
-    const key = this.#o.roots.keyFor("approver", keyId);
-    if (typeof key === "string") throw new ContractError("key_id", `${key}: ${keyId} is no approver's key`);
-    const unsigned: Record<string, JsonValue> = { ...o };
-    delete unsigned["sig"];
-    if (!key.verify(canonicalize(unsigned), sig))
+    const lifting = parseAct(value, "", "atoll.dev/unfreeze/v1");
+    const { act, key_id } = lifting;
+    if (act.type !== "atoll.dev/unfreeze/v1") throw new ContractError("type", "is no unfreeze");
+    if (this.inForce.length === 0) throw new ContractError("freeze", "nothing is frozen");
+    const named = this.#o.freezes.find(act.freeze);
+    if (named === undefined) throw new ContractError("freeze", "names another freeze than the one in force");
+    const key = this.#o.roots.keyFor("approver", key_id);
+    if (typeof key === "string") throw new ContractError("key_id", `${key}: ${key_id} is no approver's key`);
+    if (!lifting.signedBy(key))
       throw new ContractError("sig", "SIGNATURE_INVALID: the signature does not verify");
-    const { durable } = this.#append({ type: "atoll.dev/trust-event/v1", event: "UNFREEZE", unfreeze: o });
+    if (!isObject(value)) throw new ContractError("", "expected an object");
+    const body = { type: "atoll.dev/trust-event/v1", event: "UNFREEZE", unfreeze: value };
+    const { node, durable } = this.#append(body);
     await durable;
-    this.#state = { state: "clear" };
-    this.#o.telemetry.gauge("frozen", 0);
+    // Only now: a lifting that is not on disk has not happened.
+    this.#o.freezes.see(body, node);
+    this.#gauge();
   }
 
+  #gauge(): void {
+    this.#o.telemetry.gauge("frozen", this.inForce.length === 0 ? 0 : 1);
+  }
   #append(body: JsonObject) {
-    return this.#o.journal.append(
+    const { nodes, durable } = this.#o.journal.append(
       [
         {
           kind: "TRUST_EVENT",
@@ -100,5 +112,11 @@ export class Freezer {
       ],
       [],
     );
+    const [node] = nodes;
+    if (node === undefined) throw new Error("the journal took no node");
+    return { node: node.hash, durable };
   }
 }
+
+const SCOPE = /^(all|gs\/[a-z0-9.-]{1,253}|pod\/[A-Za-z0-9-]{1,64})$/;
+const textOf = (v: JsonValue | undefined): string => (typeof v === "string" ? v : "");

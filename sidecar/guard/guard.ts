@@ -177,9 +177,8 @@ export async function startGuardian(
   const freezer = new Freezer({
     journal,
     session: journal.ownSession,
-    signer,
     roots,
-    state: before.freeze,
+    freezes: before.freezes,
     telemetry,
   });
   const approvals = approvalsOf(ceremonies, (a) => {

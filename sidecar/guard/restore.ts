@@ -2,7 +2,6 @@
 
 import { epochOf } from "../../kernel/contracts/contracts.ts";
 import type {
-  Facts,
   JsonObject,
   NodeDraft,
   Receipt,
@@ -10,6 +9,8 @@ import type {
   SessionId,
 } from "../../kernel/contracts/contracts.ts";
 import { parseReceipt } from "../../kernel/receipts/receipts.ts";
+import { freezeLog } from "../../kernel/trust/trust.ts";
+import type { Freezes } from "../../kernel/trust/trust.ts";
 import { effectDraft, releaseFrom } from "../govern/govern.ts";
 import type { OpenIntent, Release, RestoredSession } from "../govern/govern.ts";
 import type { Entry } from "../journal/journal.ts";
@@ -20,7 +21,7 @@ export interface Restored {
   readonly unknown: readonly NodeDraft[];
   /** Calls that the agent carries out and may still tell of. */
   readonly awaited: readonly OpenIntent[];
-  readonly freeze: Facts["freeze"];
+  readonly freezes: Freezes;
   readonly receipts: readonly {
     readonly receipt: Receipt;
     readonly session: SessionId;
@@ -44,7 +45,7 @@ export function restore(
   const receipts: Restored["receipts"][number][] = [];
   const releases = new Map<string, Release>();
   const tainted = new Map<string, boolean>();
-  let freeze: Facts["freeze"] = { state: "clear" };
+  const freezes = freezeLog();
   for (const entry of entries) {
     if (entry.kind === "input") {
       // The facts of a call say whether its session had read untrusted content by then; they stand in the log in the
@@ -72,7 +73,7 @@ export function restore(
     }
     const { node, hash } = entry.sealed;
     each(entry.sealed);
-    freeze = freezeAfter(freeze, node.kind, node.body, hash);
+    if (node.kind === "TRUST_EVENT") freezes.see(node.body, hash);
     if (!isReceipt(node.body)) continue;
     const receipt = parseReceipt(node.body);
     receipts.push({
@@ -117,20 +118,7 @@ export function restore(
     sessions: [...sessions].map(([id, s]) => ({ id, ...s, tainted: tainted.get(id) === true })),
     unknown,
     awaited,
-    freeze,
+    freezes,
     receipts,
   };
-}
-
-export function freezeAfter(
-  before: Facts["freeze"],
-  kind: string,
-  body: JsonObject,
-  hash: SealedNode["hash"],
-): Facts["freeze"] {
-  if (kind !== "TRUST_EVENT") return before;
-  const reason = body["reason"];
-  if (body["event"] === "FREEZE")
-    return { state: "frozen", node: hash, reason: typeof reason === "string" ? reason : "" };
-  return body["event"] === "UNFREEZE" ? { state: "clear" } : before;
 }

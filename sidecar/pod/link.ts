@@ -1,6 +1,6 @@
 // A guardian and the control stream: what is announced is fetched, verified here and taken up; what is asked goes out.
 
-import { ContractError, LIMITS, isId, isObject, parseJson } from "../../kernel/contracts/contracts.ts";
+import { ContractError, isId } from "../../kernel/contracts/contracts.ts";
 import type { JsonObject, JsonValue } from "../../kernel/contracts/contracts.ts";
 import type { GuardianConfig } from "../config/config.ts";
 import { activate } from "../guard/guard.ts";
@@ -104,11 +104,10 @@ export function linkGuardian(options: LinkOptions): Stream {
     try {
       if (event === "policy") await onPolicy(data);
       else if (event === "freeze") {
-        await guardian.freezer.freeze(textOf(data["reason"]), textOf(data["by"]), textOf(data["scope"]));
+        await guardian.freezer.hear(data);
         stream.touch();
       } else if (event === "unfreeze") {
-        const lifting = parseJson(Buffer.from(textOf(data["unfreeze"])), LIMITS.args);
-        if (isObject(lifting)) await guardian.freezer.unfreeze(lifting);
+        await guardian.freezer.unfreeze(data["unfreeze"] ?? null);
         stream.touch();
       } else if (event === "approval") await onAnswers(data);
     } catch (error) {
@@ -128,7 +127,7 @@ export function linkGuardian(options: LinkOptions): Stream {
       ceiling_hash: guardian.active.policy.ceilingHash,
       ...options.more(),
       decisions: guardian.telemetry.totals(),
-      frozen: guardian.freezer.state.state === "frozen" ? guardian.freezer.state.node : "",
+      frozen: guardian.freezer.inForce.map(({ order }): JsonValue => order),
     }),
     log: options.log,
     ...(options.resolver === undefined ? {} : { resolver: options.resolver }),

@@ -3,8 +3,10 @@ import { afterAll, afterEach, beforeAll, expect, test } from "vitest";
 import { standInTools } from "../../cli/demo/standins.ts";
 import type { StandIn } from "../../cli/demo/standins.ts";
 import { signAssertion } from "../../kernel/escalation/ceremony/ceremony.ts";
-import { isId } from "../../kernel/contracts/contracts.ts";
+import { isId, timestampOf } from "../../kernel/contracts/contracts.ts";
 import type { JsonObject } from "../../kernel/contracts/contracts.ts";
+import { freezeOrderFrom, orderHash, signAct } from "../../kernel/trust/trust.ts";
+import type { FreezeOrder } from "../../kernel/trust/trust.ts";
 import { apply, until } from "./api.ts";
 import type { Api, Json } from "./api.ts";
 import { TOOL_SECRET, livePolicy, startMember } from "./guardians.ts";
@@ -77,6 +79,19 @@ function agents(): { stop(): Promise<{ calls: number; failed: Json[] }> } {
     },
   };
 }
+
+/** Freezes that the operator keeps for a scope and nobody has lifted. */
+const frozenIn = async (scope: string): Promise<FreezeOrder[]> => {
+  const { body } = await api.call("GET", "/api/v1/namespaces/atoll-system/configmaps/atoll-freezes");
+  const text = (body["data"] as Record<string, string>)[scope.replace("/", ".")] ?? "{}";
+  const { orders = [] } = JSON.parse(text) as { orders?: { order: JsonObject; lifted?: unknown }[] };
+  return orders.filter((o) => o.lifted === undefined).map((o) => freezeOrderFrom(o.order, ""));
+};
+const one = (orders: readonly FreezeOrder[]): FreezeOrder => {
+  const [order] = orders;
+  if (order === undefined) throw new Error("nothing is frozen");
+  return order;
+};
 
 beforeAll(async () => {
   whole = await startWhole();
@@ -279,4 +294,81 @@ test("an annotation stops one agent, the sidecar's spec all of them, and clearin
   });
   await new Promise((resolve) => setTimeout(resolve, 500));
   for (const m of members) expect(await call(m)).toBe("SYSTEM_FROZEN");
+});
+
+test("one signature lifts the fleet's freeze in every guardian, also in one that started again, and no other freeze", async () => {
+  const call = (m: Member): Promise<string> =>
+    m.call(ISSUE, { repo: "acme/web", title: "x" }).then((t) => (t.status === 200 ? "" : t.reason));
+  const all = (reason: string): Promise<void> =>
+    until(`all say \`${reason}\``, async () =>
+      (await Promise.all(members.map(call))).every((r) => r === reason),
+    );
+  const [first] = members;
+  const last = members.pop();
+  if (first === undefined || last === undefined) throw new Error("no member");
+  members.push(await last.again());
+  // Frozen still by the two freezes above: the fleet's in all, the annotation's in the first.
+  await all("SYSTEM_FROZEN");
+  const orders = await frozenIn(`gs/strong`);
+  expect(orders.length).toBe(1);
+  for (const m of members)
+    expect(m.guardian.freezer.inForce.map((f) => f.order)).toContain(orderHash(one(orders)));
+  expect(new Set(members.map((m) => m.guardian.freezer.state).map((f) => JSON.stringify(f))).size).toBe(3);
+  const lifting = (freeze: string, key = approverKey): JsonObject =>
+    signAct(
+      { type: "atoll.dev/unfreeze/v1", freeze: freeze as never, reason: "looked" },
+      timestampOf(Date.now()),
+      key.signer,
+    );
+  const onSidecar = (unfreeze: unknown): Promise<unknown> =>
+    api.call(
+      "PATCH",
+      `${KINDS}/guardiansidecars/strong`,
+      { metadata: { annotations: { "atoll.dev/unfreeze": JSON.stringify(unfreeze) } } },
+      "application/merge-patch+json",
+    );
+  // Not an approver's, and not of this freeze: nobody goes on.
+  await onSidecar([
+    lifting(orderHash(one(orders)), makeKey()),
+    lifting(orderHash({ ...one(orders), scope: "gs/other" })),
+  ]);
+  await new Promise((resolve) => setTimeout(resolve, 500));
+  await all("SYSTEM_FROZEN");
+  const good = lifting(orderHash(one(orders)));
+  await onSidecar(good);
+  // The pod's own freeze is another: the first stays where it is.
+  await until("the others go on", async () =>
+    (await Promise.all(members.slice(1).map(call))).every((r) => r === ""),
+  );
+  expect(await call(first)).toBe("SYSTEM_FROZEN");
+  const own = await frozenIn(`pod/${first.uid}`);
+  await api.call(
+    "PATCH",
+    `/api/v1/namespaces/team-a/pods/${first.name}`,
+    {
+      metadata: { annotations: { "atoll.dev/unfreeze": JSON.stringify(lifting(orderHash(one(own)))) } },
+    },
+    "application/merge-patch+json",
+  );
+  await all("");
+  // The same words later are another freeze; the old signature, still on the object, does not lift it.
+  await sidecar({ freeze: { reason: "all of them", by: "test" } });
+  await all("SYSTEM_FROZEN");
+  await onSidecar([good, { ...good }]);
+  await new Promise((resolve) => setTimeout(resolve, 500));
+  await all("SYSTEM_FROZEN");
+  const [again] = await frozenIn("gs/strong");
+  if (again === undefined) throw new Error("nothing is frozen");
+  expect(orderHash(again)).not.toBe(orderHash(one(orders)));
+  await onSidecar(lifting(orderHash(again)));
+  await sidecar({});
+  await all("");
+  for (const m of members) {
+    const events = [...m.guardian.journal.entries()]
+      .flatMap((e) => (e.kind === "node" ? [e.sealed.node] : []))
+      .filter((n) => n.kind === "TRUST_EVENT")
+      .map((n) => n.body["event"]);
+    expect(events.filter((e) => e === "FREEZE").length).toBe(m === first ? 3 : 2);
+    expect(events.filter((e) => e === "UNFREEZE").length).toBe(m === first ? 3 : 2);
+  }
 });

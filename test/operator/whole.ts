@@ -180,6 +180,7 @@ export async function startWhole({
     ...more,
     running: (sidecar) => desk.running(sidecar),
     proofs: (sidecar) => desk.proofs(sidecar),
+    frozen: (sidecar) => desk.frozen(sidecar),
     onPolicy: (sidecar, given, ceiling) => desk.setPolicy(sidecar, given, ceiling),
     reported: (sidecar) => desk.reported(sidecar),
     onLook: () => desk.look(),
@@ -189,8 +190,11 @@ export async function startWhole({
     pods: () => controllers.pods,
     sidecars: () => controllers.sidecars,
     onChange: (sidecar) => controllers.touch(sidecar),
+    roots: () => controllers.roots(),
+    log,
   });
   await controllers.synced;
+  await desk.load();
   const control = await startControl({
     port: 0,
     tls: { key: certificates.leaf.key, cert: certificates.leaf.certificate },
