@@ -6,7 +6,7 @@
 //   EFFECT not durable               the call has happened: ERR_RECEIPT_UNSEALED, and no further call is taken
 
 import { makeId, timestampOf } from "../contracts/contracts.ts";
-import type { Input, NodeDraft, Receipt, SealedNode, Usage } from "../contracts/contracts.ts";
+import type { EffectId, Input, NodeDraft, Receipt, SealedNode, Usage } from "../contracts/contracts.ts";
 import { decide } from "../guardian/guardian.ts";
 import type { Permit, Verdict } from "../guardian/guardian.ts";
 import {
@@ -25,6 +25,8 @@ import { messageOf, refusal } from "./request.ts";
 import type { CallRequest, Entry, Executor, ExecutorOptions, Result } from "./request.ts";
 import { createThrottle } from "./throttle.ts";
 
+export { createRepeats } from "./repeats.ts";
+export type { Repeats } from "./repeats.ts";
 export { createThrottle } from "./throttle.ts";
 export type { Throttle } from "./throttle.ts";
 export type {
@@ -46,7 +48,7 @@ type Allowed = Verdict & { readonly verdict: "ALLOW" };
 export function createExecutor(options: ExecutorOptions): Executor {
   const { journal, clock, random } = options;
   const flights = new Set<Flight>();
-  const repeats = createRepeats();
+  const repeats = options.repeats ?? createRepeats();
   const throttle = options.throttle ?? createThrottle();
   let healthy = true;
 
@@ -125,17 +127,25 @@ export function createExecutor(options: ExecutorOptions): Executor {
     if (verdict.verdict !== "ALLOW") return refuse(c, verdict);
     if (!repeats.room(facts, now))
       return refuse(c, denied(verdict, "OVERLOADED", "no further idempotency key can be remembered"));
-    const result = permitted(c, request, verdict);
-    repeats.remember(facts, call, result, now);
+    const named = { ...ids(), effectId: id("eff") };
+    const taken = repeats.take(facts, call, named, now);
+    const result = permitted(c, request, verdict, named, taken.inputs);
+    taken.answer(result);
     return result;
   }
 
-  async function permitted(c: Case, request: CallRequest, verdict: Allowed): Promise<Result> {
+  async function permitted(
+    c: Case,
+    request: CallRequest,
+    verdict: Allowed,
+    named: ReturnType<typeof ids> & { readonly effectId: EffectId },
+    more: readonly Input[],
+  ): Promise<Result> {
     const { facts } = c;
     const { permit } = verdict;
-    const effectId = id("eff");
+    const { effectId } = named;
     const { factsHash, inputs } = written(c);
-    const intent = permittedReceipt(judgedOf(c, verdict, factsHash, ids()), {
+    const intent = permittedReceipt(judgedOf(c, verdict, factsHash, named), {
       effectId,
       expiresAt: timestampOf(permit.expiresAtMs),
       // What is reserved, so that a restart can count it again.
@@ -166,7 +176,7 @@ export function createExecutor(options: ExecutorOptions): Executor {
         issued_at: timestampOf(clock.now()),
         body: receiptBody(intent),
       },
-      inputs,
+      [...inputs, ...more],
     );
     const flight: Flight = { session: facts.session.id, abort: new AbortController() };
     flights.add(flight);
@@ -240,11 +250,12 @@ export function createExecutor(options: ExecutorOptions): Executor {
     const { node } = placed;
     tell({ node, receipt, verdict });
     if (known.code === "" && known.output !== null)
-      return { kind: "done", receipt, node, output: known.output.value };
+      return { kind: "done", receipt, node, intent: intent.receipt_id, output: known.output.value };
     return {
       kind: "failed",
       code: known.code === "" ? "ERR_OUTCOME_UNKNOWN" : known.code,
       detail: known.detail,
+      intent: intent.receipt_id,
       receipt,
       node,
     };

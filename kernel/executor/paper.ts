@@ -81,6 +81,7 @@ export const unsealed = (intent: Receipt, node: SealedNode | null): Result & { r
   kind: "failed",
   code: "ERR_RECEIPT_UNSEALED",
   detail: "the call has happened and its record is not durable",
+  intent: intent.receipt_id,
   receipt: intent,
   node,
 });

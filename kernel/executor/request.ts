@@ -8,12 +8,14 @@ import type {
   JsonValue,
   Policy,
   Receipt,
+  ReceiptId,
   SealedNode,
   SessionId,
   ToolCall,
   Usage,
 } from "../contracts/contracts.ts";
 import type { Permit, Verdict } from "../guardian/guardian.ts";
+import type { Repeats } from "./repeats.ts";
 import type { Throttle } from "./throttle.ts";
 
 export interface Clock {
@@ -47,6 +49,8 @@ export interface ExecutorOptions {
   readonly refusalTold?: (id: ApprovalId) => void;
   /** Shared with whoever records refusals beside the executor. */
   readonly throttle?: Throttle;
+  /** The keys of calls that were made, as a restart found them. */
+  readonly repeats?: Repeats;
   /** Hears of every verdict and outcome after it is recorded; it cannot fail a call. */
   readonly listen?: (entry: Entry) => void;
 }
@@ -97,12 +101,17 @@ export type Result =
       readonly kind: "done";
       readonly receipt: Receipt;
       readonly node: SealedNode;
+      /** Receipt of the INTENT. */
+      readonly intent: ReceiptId;
       readonly output: JsonValue;
+      /** A repeat of a call of which the output is not kept. */
+      readonly forgotten?: true;
     }
   | {
       readonly kind: "failed";
       readonly code: Code;
       readonly detail: string;
+      readonly intent: ReceiptId;
       readonly receipt: Receipt | null;
       readonly node: SealedNode | null;
     }

@@ -14,7 +14,13 @@ import type {
   Timestamp,
   ToolCall,
 } from "../../kernel/contracts/contracts.ts";
-import type { Outcome, Reservations, Result, SpendApproval } from "../../kernel/executor/executor.ts";
+import type {
+  Outcome,
+  Repeats,
+  Reservations,
+  Result,
+  SpendApproval,
+} from "../../kernel/executor/executor.ts";
 import type { Scan } from "../../kernel/threat/threat.ts";
 import type { Refusal, Stamp } from "../surfaces/surfaces.ts";
 import type { Telemetry } from "../telemetry/telemetry.ts";
@@ -63,6 +69,7 @@ export interface GovernOptions {
   readonly guardianSession: SessionId;
   readonly restored: readonly RestoredSession[];
   readonly spending?: Spending;
+  readonly repeats?: Repeats;
   readonly approvals?: () => Approvals | undefined;
   readonly now?: () => number;
 }
@@ -84,7 +91,14 @@ export interface Ask {
   readonly dispatch: (signal: AbortSignal, stamp: Stamp) => Promise<Outcome>;
 }
 export type Told =
-  | { readonly kind: "done"; readonly output: JsonValue; readonly stamp: Stamp; readonly receipt: Receipt }
+  | {
+      readonly kind: "done";
+      readonly output: JsonValue;
+      readonly stamp: Stamp;
+      readonly receipt: Receipt;
+      /** A repeat of a call of which the output is not kept. */
+      readonly forgotten: boolean;
+    }
   | {
       readonly kind: "refused";
       readonly refusal: Refusal;

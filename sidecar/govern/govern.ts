@@ -91,6 +91,7 @@ export class Governor {
       },
       random: sixteen,
       throttle: this.#throttle,
+      ...(options.repeats === undefined ? {} : { repeats: options.repeats }),
       ...(options.spending === undefined ? {} : { budget: options.spending }),
       spendApproval: (permit) => this.#o.approvals?.()?.spend(permit),
       listen: (entry) => this.#heard(entry.node, entry.receipt, entry.verdict),
@@ -201,7 +202,7 @@ export class Governor {
     if (node === null) return this.#refused("JOURNAL_UNAVAILABLE", "the record could not be made durable");
     this.#heard(node, receipt, verdict);
     const stamp = stampOf(receipt, node);
-    if (passed) return { kind: "done", output: null, stamp, receipt };
+    if (passed) return { kind: "done", output: null, stamp, receipt, forgotten: false };
     return {
       kind: "refused",
       refusal: { code: verdict.code, detail: verdict.detail, stamp, begun: false },
@@ -495,14 +496,15 @@ export class Governor {
         return {
           kind: "done",
           output: result.output,
-          stamp: intent ?? stampOf(result.receipt, result.node),
+          stamp: intent ?? { ...stampOf(result.receipt, result.node), receiptId: result.intent },
           receipt: result.receipt,
+          forgotten: result.forgotten === true,
         };
       case "failed": {
         const stamp =
           intent ??
           (result.receipt !== null && result.node !== null
-            ? stampOf(result.receipt, result.node)
+            ? { ...stampOf(result.receipt, result.node), receiptId: result.intent }
             : undefined);
         return {
           kind: "refused",

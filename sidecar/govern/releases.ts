@@ -124,7 +124,7 @@ export function reopen(
       return refused("ERR_RECEIPT_UNSEALED");
     }
     return end.status === "SUCCEEDED"
-      ? { kind: "done", output: end.output, stamp, receipt }
+      ? { kind: "done", output: end.output, stamp, receipt, forgotten: false }
       : refused(end.code);
   });
   deps.outcomes.open(sealed.node.session_id, release.callId, {

@@ -12,6 +12,7 @@ import type { JsonObject, Receipt, SessionId } from "../../kernel/contracts/cont
 import { signerFromPem } from "../../kernel/crypto/crypto.ts";
 import type { Signer } from "../../kernel/crypto/crypto.ts";
 import { compilePolicy } from "../../kernel/policy/policy.ts";
+import { createRepeats } from "../../kernel/executor/executor.ts";
 import { verifyBundle } from "../../kernel/policy/bundle.ts";
 import { receiptBody } from "../../kernel/receipts/receipts.ts";
 import { artifactStore, createSandbox, directory, ociLayout } from "../../kernel/runtime/sandbox/sandbox.ts";
@@ -159,6 +160,7 @@ export async function startGuardian(
       : shippedJournal(journal, shipper, config.ledger.durability);
   const ceremonies = openCeremonies(journal, telemetry);
   const budget = createBudget({ timezone: () => active.policy.timezone });
+  const repeats = createRepeats();
   const before = restore(
     journal.entries(),
     journal.ownSession,
@@ -167,11 +169,17 @@ export async function startGuardian(
     (sealed) => {
       budget.restore(sealed.node);
       ceremonies.restore(sealed, active.policy);
+      repeats.restore(sealed);
     },
+    (value) => repeats.restoreInput(value),
   );
   const index = new ReceiptIndex();
   for (const r of before.receipts) index.put(r.receipt, r.session);
-  if (before.unknown.length > 0) await journal.append(before.unknown, []).durable;
+  if (before.unknown.length > 0) {
+    const { nodes, durable } = journal.append(before.unknown, []);
+    for (const sealed of nodes) repeats.restore(sealed);
+    await durable;
+  }
   await recordActivation(journal, journal.ownSession, active, Date.now());
 
   const freezer = new Freezer({
@@ -204,6 +212,7 @@ export async function startGuardian(
     guardianSession: journal.ownSession,
     restored: before.sessions,
     spending: budget,
+    repeats,
     approvals: () => approvals,
   });
   // Nobody can say which of these answers arrived before the guardian went down.

@@ -3,6 +3,7 @@
 import { epochOf } from "../../kernel/contracts/contracts.ts";
 import type {
   JsonObject,
+  JsonValue,
   NodeDraft,
   Receipt,
   SealedNode,
@@ -39,6 +40,7 @@ export function restore(
   /** Whether the policy trusts what a tool gives back. */
   trusted: (tool: string) => boolean,
   each: (sealed: SealedNode) => void,
+  eachInput: (value: JsonValue | null) => void,
 ): Restored {
   const sessions = new Map<SessionId, { principal: string; openedAtMs: number; calls: number }>();
   const open = new Map<string, { readonly sealed: SealedNode; readonly receipt: Receipt }>();
@@ -51,6 +53,7 @@ export function restore(
       // The facts of a call say whether its session had read untrusted content by then; they stand in the log in the
       // order in which they were gathered, so the last word counts.
       const facts = entry.input.value;
+      eachInput(facts);
       const release = releaseFrom(facts);
       if (release !== undefined) releases.set(release.receiptId, release);
       if (

@@ -150,7 +150,8 @@ async function toolsCall(a: Asking): Promise<Answer> {
     });
     return { status: 200, body: rpcResult(message.id, denied), stamp: called.stamp };
   }
-  const result = called.result ?? { content: [] };
+  const gone = "The call was made before under this key; its result is not kept.";
+  const result = called.result ?? { content: [{ type: "text", text: gone }] };
   return {
     status: 200,
     body: rpcResult(message.id, {

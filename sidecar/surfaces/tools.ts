@@ -142,14 +142,16 @@ export async function callTool(
   if (told.kind === "done") {
     if (tool?.trusted !== true) s.governor.taint(caller);
     else if (scanTexts(textsOf(told.output)).level === "HIGH") s.governor.taint(caller);
-    // A repeat under the same key has dispatched nothing: its result is the recorded output.
+    // A repeat under the same key has dispatched nothing: its result is the recorded output, where that is kept.
     const shown =
       result ??
-      (connector?.kind === "wasm"
-        ? wasmResult(told.output)
-        : isObject(told.output)
-          ? told.output
-          : undefined);
+      (told.forgotten
+        ? undefined
+        : connector?.kind === "wasm"
+          ? wasmResult(told.output)
+          : isObject(told.output)
+            ? told.output
+            : undefined);
     return { result: shown, refusal: undefined, stamp: told.stamp, receipt: told.receipt };
   }
   if (result !== undefined && told.refusal.code === "ERR_CONNECTOR_FAILED") {

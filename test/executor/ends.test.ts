@@ -1,86 +1,20 @@
 // Every end of a call: what is answered, what is recorded, what stays reserved.
 
 import { describe, expect, test } from "vitest";
-import { timestampOf } from "../../kernel/contracts/contracts.ts";
-import type { Facts, JsonValue, Policy, ToolCall, Usage } from "../../kernel/contracts/contracts.ts";
-import { createExecutor, createThrottle } from "../../kernel/executor/executor.ts";
+import type { Facts, Usage } from "../../kernel/contracts/contracts.ts";
+import { createThrottle } from "../../kernel/executor/executor.ts";
 import type { Dispatch, ExecutorOptions, Result } from "../../kernel/executor/executor.ts";
 import { fly } from "../../kernel/executor/flight.ts";
 import { decide } from "../../kernel/guardian/guardian.ts";
 import { compilePolicy } from "../../kernel/policy/policy.ts";
-import { EMPTY_USAGE, parseReceipt } from "../../kernel/receipts/receipts.ts";
-import { callOf, factsOf, memoryJournal, sampleDoc, session } from "../guardian/sample.ts";
+import { EMPTY_USAGE } from "../../kernel/receipts/receipts.ts";
+import { codeOf, done, issue, policy, scene, START } from "./scene.ts";
+import { callOf, factsOf, sampleDoc, session } from "../guardian/sample.ts";
 
-const policy = compilePolicy(sampleDoc);
 const later = compilePolicy({ ...sampleDoc, name: "later" });
-const issue = callOf("tool:github/create_issue", { repo: "acme/web", title: "crash" });
-const other = callOf("tool:github/create_issue", { repo: "acme/web", title: "other" });
 const model = callOf("model:openai/gpt-x", {});
 const net = callOf("net:a.docs.example:443", {});
 const known = (host: string): Partial<Facts> => ({ destination: { state: "known", host, port: 443 } });
-const START = Date.parse("2026-11-18T10:00:00.000Z");
-const done: Dispatch = async () => ({ status: "succeeded", output: { number: 7 } });
-
-interface Setting {
-  readonly options?: Partial<ExecutorOptions>;
-  readonly fails?: (append: number) => boolean;
-}
-function scene({ options = {}, fails = () => false }: Setting = {}) {
-  const journal = memoryJournal(fails);
-  let now = START;
-  let counter = 0;
-  let active: Policy = policy;
-  let dispatched = 0;
-  const timers = new Map<() => void, number>();
-  const books: string[] = [];
-  const executor = createExecutor({
-    journal,
-    clock: {
-      now: () => now,
-      after(ms, run) {
-        timers.set(run, ms);
-        return () => timers.delete(run);
-      },
-    },
-    random: () => {
-      const bytes = new Uint8Array(16);
-      new DataView(bytes.buffer).setUint32(0, ++counter);
-      return bytes;
-    },
-    budget: {
-      reserve: (key) => books.push(`reserve ${key.slice(0, 4)}`),
-      settle: (_key, used) => books.push(`settle ${used.calls} ${used.cost_microusd}`),
-      release: () => books.push("release"),
-    },
-    ...options,
-  });
-  const run = (
-    call: ToolCall = issue,
-    over: Partial<Facts> = {},
-    dispatch: Dispatch = done,
-  ): Promise<Result> =>
-    executor.run({
-      call,
-      policy: () => active,
-      gather: () => factsOf(active, { now: timestampOf(now), ...over }),
-      dispatch: (permit, signal) => {
-        dispatched++;
-        return dispatch(permit, signal);
-      },
-    });
-  return {
-    executor,
-    journal,
-    run,
-    books,
-    timers,
-    dispatched: () => dispatched,
-    pass: (ms: number) => void (now += ms),
-    swap: (next: Policy) => void (active = next),
-    receipts: () => journal.nodes.map((n) => parseReceipt(n.node.body)),
-  };
-}
-const codeOf = (r: Result): string => (r.kind === "done" ? "done" : `${r.kind} ${r.code}`);
 const detailOf = (r: Result): string => ("detail" in r ? r.detail : "");
 
 describe("after the INTENT", () => {
@@ -356,71 +290,6 @@ function counted(n: number, then: () => Uint8Array): () => Uint8Array {
   let count = 0;
   return () => (++count >= n ? then() : new Uint8Array(16).fill(count));
 }
-
-describe("idempotency", () => {
-  const key = { idempotencyKey: "k" };
-  test("is by session, tool and key, and other arguments are no repeat", async () => {
-    const s = scene();
-    await s.run(issue, key);
-    expect(codeOf(await s.run(other, key))).toBe("denied REPLAY_DETECTED");
-    expect(codeOf(await s.run(other, { idempotencyKey: "l" }))).toBe("done");
-    expect(
-      codeOf(await s.run(callOf("tool:agent/note", {}), { ...key, destination: { state: "none" } })),
-    ).toBe("done");
-    expect(s.dispatched()).toBe(3);
-  });
-  test("a repeat passes freeze, context and identity, and no other gate", async () => {
-    const s = scene();
-    await s.run(issue, key);
-    expect(codeOf(await s.run(issue, { ...key, rate: { toolLastMinute: 99, sessionLastSecond: 0 } }))).toBe(
-      "done",
-    );
-    const closed: readonly Partial<Facts>[] = [
-      { freeze: { state: "frozen", node: `sha256:${"0".repeat(64)}` as never, reason: "stop" } },
-      { context: { ...factsOf(policy).context, podUid: "x" } },
-      { principal: { state: "refused", code: "AUTH_INVALID", detail: "" } },
-      { now: "never" as never },
-    ];
-    for (const over of closed) expect((await s.run(issue, { ...key, ...over })).kind).toBe("denied");
-    expect(s.dispatched()).toBe(1);
-  });
-  test("what was denied or escalated may be tried again under the same key, what failed may not", async () => {
-    const s = scene({ fails: (n) => n === 1 });
-    expect(codeOf(await s.run(issue, key))).toBe("denied JOURNAL_UNAVAILABLE");
-    expect(
-      codeOf(await s.run(issue, key, async () => ({ status: "failed", code: "ERR_CONNECTOR_FAILED" }))),
-    ).toBe("failed ERR_CONNECTOR_FAILED");
-    expect(codeOf(await s.run(issue, key))).toBe("failed ERR_CONNECTOR_FAILED");
-    expect(s.dispatched()).toBe(1);
-  });
-  test("a day later the key is forgotten", async () => {
-    const s = scene();
-    await s.run(issue, key);
-    s.pass(24 * 3_600_000 - 1);
-    const fresh = {
-      ...key,
-      session: { ...factsOf(policy).session, openedAt: timestampOf(START + 24 * 3_600_000 - 1000) },
-    };
-    await s.run(issue, { ...fresh, idempotencyKey: "l" });
-    expect(codeOf(await s.run(issue, fresh))).toBe("done");
-    expect(s.dispatched()).toBe(2);
-    s.pass(1);
-    await s.run(issue, { ...fresh, idempotencyKey: "m" });
-    await s.run(issue, fresh);
-    expect(s.dispatched()).toBe(4);
-  });
-  test("an answer that is too large to keep is said to be gone, and the call is not made again", async () => {
-    const s = scene();
-    const large: JsonValue = { number: 1, text: "x".repeat(9 << 20) };
-    const big: Dispatch = async () => ({ status: "succeeded", output: large });
-    await s.run(issue, { idempotencyKey: "a" }, big);
-    expect(codeOf(await s.run(issue, { idempotencyKey: "a" }))).toBe("done");
-    await s.run(issue, { idempotencyKey: "b" }, big);
-    expect(codeOf(await s.run(issue, { idempotencyKey: "a" }))).toBe("denied REPLAY_DETECTED");
-    expect(codeOf(await s.run(issue, { idempotencyKey: "b" }))).toBe("done");
-    expect(s.dispatched()).toBe(2);
-  });
-});
 
 describe("a flood of denials", () => {
   const nowhere = callOf("tool:no/where", {});

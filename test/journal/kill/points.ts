@@ -222,6 +222,7 @@ async function judge(
       OPTIONS.clock(),
       () => true,
       () => undefined,
+      () => undefined,
     );
     if (unknown.length > 0) await journal.append(unknown, []).durable;
     const again = restore(
@@ -229,6 +230,7 @@ async function judge(
       journal.ownSession,
       OPTIONS.clock(),
       () => true,
+      () => undefined,
       () => undefined,
     );
     if (again.unknown.length > 0) return `${again.unknown.length} calls are still open`;

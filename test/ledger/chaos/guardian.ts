@@ -41,6 +41,7 @@ const { unknown } = restore(
   Date.now(),
   () => true,
   () => undefined,
+  () => undefined,
 );
 if (unknown.length > 0) await journal.append(unknown, []).durable;
 const shipped = shippedJournal(journal, shipper, durability === "ledger" ? "ledger" : "local");
