@@ -94,10 +94,10 @@ interface Made {
 
 export function createRepeats(): Repeats {
   const made = new Map<Hash, Made>();
-  const open = new Map<string, Made>();
+  const open = new Map<JsonValue | undefined, Made>();
   const full = new Set<Made>();
   /** Names by the receipt of the INTENT that has to follow. */
-  const announced = new Map<string, Hash>();
+  const announced = new Map<JsonValue | undefined, Hash>();
   let held = 0;
   let latest = 0;
   const nameOf = (facts: Facts, call: ToolCall): Hash =>
@@ -208,7 +208,7 @@ export function createRepeats(): Repeats {
     restore(sealed) {
       const { kind, body, issued_at } = sealed.node;
       if (kind === "INTENT") {
-        const name = announced.get(String(body["receipt_id"]));
+        const name = announced.get(body["receipt_id"]);
         // An INTENT that was never written leaves its announcement behind.
         announced.clear();
         if (name === undefined) return;
@@ -219,7 +219,7 @@ export function createRepeats(): Repeats {
         const result = Promise.resolve(unknown({ receipt }, sealed));
         put({ name, args, effect, receipt, at, result, end: "open", size: 0 });
       }
-      const m = kind === "EFFECT" ? open.get(String(body["effect_id"])) : undefined;
+      const m = kind === "EFFECT" ? open.get(body["effect_id"]) : undefined;
       if (m !== undefined) settle(m, recorded(m, sealed));
     },
     export: () => ({

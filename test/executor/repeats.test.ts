@@ -237,7 +237,7 @@ describe("the state as plain data", () => {
     const repeats = createRepeats();
     const states: unknown[] = [];
     const s = scene({ options: { repeats } });
-    const { append } = s.journal;
+    const append = s.journal.append.bind(s.journal);
     s.journal.append = (drafts, inputs) => {
       states.push(repeats.export());
       return append(drafts, inputs);
