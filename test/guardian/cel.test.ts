@@ -81,9 +81,9 @@ test("hostile expressions are refused at load, each within a tenth of a second",
     'call.args.repo.matches("(a{0,1000}){0,1000}")',
   ];
   for (const text of refused) {
-    const start = performance.now();
+    const start = process.cpuUsage();
     expect(fault(text), text.slice(0, 60)).not.toBe("");
-    expect(performance.now() - start, text.slice(0, 60)).toBeLessThan(1000);
+    expect(process.cpuUsage(start).user, text.slice(0, 60)).toBeLessThan(1_000_000);
   }
 });
 test("what all rules of one call cost together is bounded too", () => {

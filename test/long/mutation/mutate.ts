@@ -14,6 +14,7 @@ export interface Site {
   readonly id: number;
   readonly file: string;
   readonly line: number;
+  readonly column: number;
   readonly operator: string;
   readonly from: string;
   readonly to: string;
@@ -107,11 +108,12 @@ export function mutate(
       id,
       file,
       line: lineOf(n.start),
+      column: n.start - text.lastIndexOf("\n", n.start - 1),
       operator,
       from: source(n).replace(/\s+/g, " ").slice(0, 60),
       to: to.replace(/\s+/g, " ").slice(0, 60),
     });
-    return `__mutant(${id})`;
+    return `(__m.hits[${id}] = 1, __m.active === ${id})`;
   };
   const choose = (n: Ast, inner: string, mutants: readonly (readonly [string, string])[]): string =>
     mutants.reduce((rest, [operator, to]) => `(${mark(n, operator, to)} ? (${to}) : ${rest})`, `(${inner})`);
@@ -251,7 +253,7 @@ export function mutate(
     const inner = write(n, talk);
     const body = n["body"];
     if (!Array.isArray(body) || body.length === 0) return inner;
-    const loop = /^(For|While|DoWhile)/.test(parent.type) ? "__tick();" : "";
+    const loop = /^(For|While|DoWhile)/.test(parent.type) ? "__m.tick();" : "";
     const isBody = /Function/.test(parent.type);
     const emptied = isBody
       ? `if (${mark(n, "body", "{}")}) return;`
@@ -273,10 +275,11 @@ export function mutate(
     if (n === parent["test"] && /^(If|Conditional|While|DoWhile|For)/.test(parent.type))
       return decided(n, parent, talk);
     if (n === parent["body"] && /^(For|While|DoWhile)/.test(parent.type))
-      return `{ __tick(); ${visit(n, parent, talk)} }`;
+      return `{ __m.tick(); ${visit(n, parent, talk)} }`;
     if (parent.type === "Property" && n === parent["value"] && PEOPLE.test(keyOf(parent)))
       return visit(n, parent, true);
     return visit(n, parent, talk);
   }
-  return { text: write(isAst(program) ? program : { type: "", start: 0, end: 0 }, false), sites };
+  const written = write(isAst(program) ? program : { type: "", start: 0, end: 0 }, false);
+  return { text: `const __m = globalThis.__mutation; ${written}`, sites };
 }
