@@ -4,11 +4,12 @@ import { readdirSync, statSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { parseArgs } from "node:util";
 import { ContractError, isObject } from "../../kernel/contracts/contracts.ts";
-import type { JsonValue, PolicyDoc } from "../../kernel/contracts/contracts.ts";
+import type { PolicyDoc } from "../../kernel/contracts/contracts.ts";
 import { lintPolicy } from "../../kernel/policy/policy.ts";
-import { load } from "./load.ts";
+import type { LintFinding as KernelFinding } from "../../kernel/policy/policy.ts";
+import { load, shaped } from "./load.ts";
 import { readPolicySource, show, SourceError } from "./read.ts";
-import type { Finding, Source } from "./read.ts";
+import type { Finding, Place, Source } from "./read.ts";
 import { policyReference, policySchema } from "./schema.ts";
 import { junit, runSuite } from "./suite.ts";
 import type { SuiteResult } from "./suite.ts";
@@ -48,12 +49,8 @@ export function lint(argv: readonly string[], io: Io): number {
     return args.values.help === true ? 0 : 2;
   }
   try {
-    const source = readPolicySource(path);
-    const doc = documentOf(source);
     const above = args.values.ceiling === undefined ? undefined : readPolicySource(args.values.ceiling);
-    const other = above === undefined ? undefined : documentOf(above);
-    const linted = lintPolicy(doc, other).map((f) => ({ ...f, ...source.place(f.path) }));
-    const found = [...unloadable(source, above, new Set(linted.map((f) => f.path))), ...linted];
+    const found = lintSource(readPolicySource(path), above);
     if (args.values.json === true) io.stdout.write(`${JSON.stringify({ findings: found }, null, 2)}\n`);
     else {
       for (const f of found)
@@ -67,6 +64,26 @@ export function lint(argv: readonly string[], io: Io): number {
     return found.length === 0 ? 0 : 1;
   } catch (e) {
     return explain(e, args.values.json === true, io);
+  }
+}
+
+/** What `atoll bundle lint` finds, each with its place. */
+export function lintSource(source: Source, above?: Source): readonly (LintFinding | Unloadable)[] {
+  const other = above === undefined ? undefined : sound(above);
+  const doc = sound(source);
+  const linted =
+    doc === undefined ? [] : lintPolicy(doc, other).map((f) => ({ ...f, ...source.place(f.path) }));
+  return [...unloadable(source, above, new Set(linted.map((f) => f.path))), ...linted];
+}
+
+/** The document if all of it has the shape of one; what is wrong with the rest is said by the compiler. */
+function sound(source: Source): PolicyDoc | undefined {
+  outermost(source);
+  try {
+    return shaped(source);
+  } catch (error) {
+    if (error instanceof SourceError) return undefined;
+    throw error;
   }
 }
 
@@ -96,8 +113,8 @@ export function test(argv: readonly string[], io: Io): number {
     const files = testFiles(folder);
     if (files.length === 0) throw new ContractError(folder, "has no *.test.yaml");
     const source = readPolicySource(args.values.policy ?? folder);
-    const doc = documentOf(source);
-    const ruleIds = (doc.rules ?? []).map((r) => r.id);
+    outermost(source);
+    const ruleIds = (shaped(source).rules ?? []).map((r) => r.id);
     const suites: { readonly file: string; readonly result: SuiteResult }[] = [];
     for (const file of files) {
       const tests = readPolicySource(file).value;
@@ -154,10 +171,11 @@ export function schema(argv: readonly string[], io: Io): number {
 }
 
 /** What the compiler refuses, unless a lint has said it better. */
-function unloadable(source: Source, other: Source | undefined, said: ReadonlySet<string>) {
-  const layer = isObject(source.value) ? source.value["layer"] : undefined;
+function unloadable(source: Source, other: Source | undefined, said: ReadonlySet<string>): Unloadable[] {
   try {
-    load(source, layer === "P1" ? other : undefined);
+    const isCeiling = isObject(source.value) && source.value["layer"] === "P0";
+    load(source, isCeiling ? undefined : other);
+    if (isCeiling && other !== undefined) shaped(other);
     return [];
   } catch (error) {
     if (!(error instanceof SourceError)) throw error;
@@ -166,11 +184,21 @@ function unloadable(source: Source, other: Source | undefined, said: ReadonlySet
       .map(({ place, ...f }) => ({ lint: "does-not-load", severity: "error", ...f, ...place }));
   }
 }
+interface Unloadable extends Place, Omit<Finding, "place"> {
+  readonly lint: "does-not-load";
+  readonly severity: "error";
+}
+type LintFinding = KernelFinding & Place;
 
-/** The document, as far as its outermost shape; the compiler reads the rest strictly. */
-function documentOf(source: Source): PolicyDoc {
-  const value = source.value;
-  if (isPolicy(value)) return value;
+/** Refuses what is no policy at all, before a single field is looked at. */
+function outermost(source: Source): void {
+  const { value } = source;
+  if (
+    isObject(value) &&
+    value["apiVersion"] === "atoll.dev/policy/v1" &&
+    (value["layer"] === "P0" || value["layer"] === "P1")
+  )
+    return;
   throw new SourceError([
     {
       place: source.place(""),
@@ -180,13 +208,6 @@ function documentOf(source: Source): PolicyDoc {
     },
   ]);
 }
-
-const isPolicy = (v: JsonValue): v is JsonValue & PolicyDoc =>
-  typeof v === "object" &&
-  v !== null &&
-  "apiVersion" in v &&
-  v["apiVersion"] === "atoll.dev/policy/v1" &&
-  (v["layer"] === "P0" || v["layer"] === "P1");
 
 function explain(e: unknown, json: boolean, io: Io): number {
   const findings: readonly Finding[] = e instanceof SourceError ? e.findings : [];

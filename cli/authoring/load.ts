@@ -1,7 +1,7 @@
 // Whether a policy would load, asked of the compiler itself; its answer with file, line and column.
 
 import { ContractError, isObject } from "../../kernel/contracts/contracts.ts";
-import type { JsonObject, Policy } from "../../kernel/contracts/contracts.ts";
+import type { JsonObject, Policy, PolicyDoc } from "../../kernel/contracts/contracts.ts";
 import { compilePolicy, parsePolicy } from "../../kernel/policy/policy.ts";
 import { SourceError } from "./read.ts";
 import type { Source } from "./read.ts";
@@ -20,6 +20,9 @@ export function load(source: Source, ceiling?: Source): Policy {
     return compilePolicy(NOTHING, { ceiling: source.value });
   });
 }
+
+/** The document with every field of the shape that the kernel reads, or a SourceError. */
+export const shaped = (source: Source): PolicyDoc => placed(source, () => parsePolicy(source.value));
 
 function placed<T>(source: Source, run: () => T): T {
   try {

@@ -142,6 +142,10 @@ export function readYaml(text: string, file: string): Source {
         continue;
       }
       const key = pair.key.value;
+      if (!key.isWellFormed()) {
+        refuse(pair.key.range?.[0], path, "a key with a lone surrogate", "");
+        continue;
+      }
       const inner =
         path === ""
           ? key
@@ -196,6 +200,8 @@ export function readYaml(text: string, file: string): Source {
     if (typeof value === "string") {
       return value.isWellFormed() ? value : refuse(offset, path, "the text has a lone surrogate", "");
     }
+    if (typeof value === "number" && !Number.isFinite(value))
+      return refuse(offset, path, `\`${source ?? ""}\` is beyond the numbers that every reader holds`, "");
     if (typeof value === "boolean" || typeof value === "number") return value;
     return refuse(offset, path, "the value is missing", "write a value or remove the key");
   };

@@ -97,7 +97,10 @@ const millis = integer(1, 86_400_000);
 const connector = object(
   {
     kind: choice("mcp", "openai", "anthropic", "wasm", "connect"),
-    url: matching("an http or https URL", /^https?:\/\/[^\s/?#@]+([/?][^\s#]*)?$/),
+    url: text(
+      "an http or https URL",
+      (t) => /^https?:\/\/[^\s/?#@]+([/?][^\s#]*)?$/.test(t) && URL.canParse(t),
+    ),
     command: list(words, 1),
     credential: matching("the name of a credential file", /^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$/),
     destinations: list(destination),

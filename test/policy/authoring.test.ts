@@ -172,6 +172,35 @@ test("what would not load is found by lint, with its place, and is never built",
   expect(captured((io) => lint([file], io))).toMatchObject({ code: 0, out: "no findings\n" });
 });
 
+test("a document of the wrong shape is a finding of lint and bad input of `test`, never a crash", () => {
+  const folder = mkdtempSync(join(tmpdir(), "atoll-shapeless-"));
+  const file = join(folder, "policy.yaml");
+  const head = "apiVersion: atoll.dev/policy/v1\nname: x\nlayer: P1\n";
+  for (const [text, path] of [
+    ["rules: 5", "rules"],
+    ["rules: [{ id: a, then: allow, tools: [3] }]", "rules[0].tools[0]"],
+    ["tools: [{}]", "tools[0].name"],
+    ["connectors: [1]", "connectors"],
+    ["approvals: { a: { approvers: 3, quorum: 1 } }", "approvals.a.approvers"],
+  ] as const) {
+    writeFileSync(file, `${head}${text}\n`);
+    const linted = captured((io) => lint([file, "--json"], io));
+    expect([linted.code, linted.err]).toEqual([1, ""]);
+    expect(JSON.parse(linted.out)).toMatchObject({ findings: [{ lint: "does-not-load", path, line: 4 }] });
+    // The same below as the document that is linted, and above as what it is compared with.
+    expect(
+      captured((io) => lint(["examples/policies/payments/ceiling.p0.yaml", "--ceiling", file], io)),
+    ).toMatchObject({
+      code: 1,
+      err: "",
+    });
+    writeFileSync(join(folder, "a.test.yaml"), "tests: []\n");
+    const tested = captured((io) => policyTest([folder], io));
+    expect([tested.code, tested.out]).toEqual([2, ""]);
+    expect(tested.err).toContain(`policy.yaml:4:`);
+  }
+});
+
 const SEEDED = `apiVersion: atoll.dev/policy/v1
 name: seeded
 layer: P1

@@ -153,6 +153,13 @@ const cases: readonly Case[] = [
     "DENY_CONNECTOR",
     { call: model, was: "ALLOW" },
   ],
+  ...["https://[", "https://mcp.example:99999", "https://mcp.example:8o8o"].map(
+    (url): Case => [
+      "connectors.*.url",
+      edit([["connectors", "github", "url"], url]),
+      "refused: connectors.github.url: expected an http or https URL",
+    ],
+  ),
   ["connectors.*.url", edit([["connectors", "github", "url"], undefined]), "refused: connectors.github"],
   [
     "connectors.*.destinations",
@@ -370,6 +377,7 @@ const compiled: readonly (readonly [
   set: unknown,
   absent: unknown,
 ])[] = [
+  ["name", edit([["name"], "other"]), (p) => p.name, "other", "fields"],
   [
     "connectors.*.command",
     edit([["connectors", "x"], { kind: "mcp", command: ["a", "b"] }]),

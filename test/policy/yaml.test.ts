@@ -23,6 +23,9 @@ const refused: readonly (readonly [string, string, string])[] = [
   ["two documents", "a: 1\n---\nb: 2\n", "second document"],
   ["a YAML 1.1 directive", "%YAML 1.1\n---\na: 1\n", "directives"],
   ["a key that is no string", "? [a]\n: 1\n", "a key that is no string"],
+  ["a key with half a character", '"\\uD800": 1\n', "p:1:1: a key with a lone surrogate"],
+  ["half a character", 'a: "\\uD800"\n', "p:1:4: a: the text has a lone surrogate"],
+  ["a number beyond all numbers", "a: 1e999\n", "p:1:4: a: `1e999` is beyond the numbers"],
   ["nothing", "", "the file is empty"],
   ["depth", `${"[".repeat(70)}${"]".repeat(70)}`, "nested deeper"],
 ];
