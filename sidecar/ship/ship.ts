@@ -46,7 +46,9 @@ export interface Shipper {
   stop(): void;
 }
 
-const BATCH = 1 << 20;
+/** Bytes of a request: from the most down to the least when requests go unanswered, and up again. */
+const MOST = 1 << 20;
+const LEAST = 64 << 10;
 const words = (v: JsonValue | undefined): string => (typeof v === "string" ? v : JSON.stringify(v ?? null));
 
 export function createShipper(options: ShipOptions): Shipper {
@@ -60,6 +62,7 @@ export function createShipper(options: ShipOptions): Shipper {
   let acknowledged = 0;
   let refused = "";
   let up = false;
+  let batch = MOST;
   const goesOn = (): boolean => !stop.signal.aborted && refused === "";
   let poked = Promise.withResolvers<void>();
 
@@ -99,7 +102,7 @@ export function createShipper(options: ShipOptions): Shipper {
     let cursor: Cursor = journal.cursor(Math.max(0, count - 1));
     let first = true;
     while (goesOn()) {
-      const tail = journal.tail(cursor, BATCH);
+      const tail = journal.tail(cursor, batch);
       if (tail.lines.length === 0 && !first) {
         up = true;
         options.lag(Math.max(0, journal.records - acknowledged));
@@ -112,13 +115,15 @@ export function createShipper(options: ShipOptions): Shipper {
         acknowledge(count);
         continue;
       }
-      const answer = await link({
-        method: "POST",
-        from: cursor.record,
-        body: `${tail.lines.join("\n")}\n`,
+      const body = `${tail.lines.join("\n")}\n`;
+      // What a busy ledger cannot verify in the time of a request, it may in several.
+      const answer = await link({ method: "POST", from: cursor.record, body }).catch((error: unknown) => {
+        batch = Math.max(LEAST, batch / 4);
+        throw error;
       });
       if (answer.status === 200) {
         up = true;
+        batch = Math.min(MOST, batch * 2);
         cursor = tail.cursor;
         acknowledge(countIn(answer.body));
         continue;

@@ -164,6 +164,25 @@ describe("shipping (4.3)", () => {
   });
 });
 
+test("a ledger that cannot take much in the time of a request is sent less, until it has everything", async () => {
+  const s = await scene();
+  const journal = await open({ dir: s.dir, signer: s.signer });
+  await decisions(journal, 400);
+  await journal.checkpoint();
+  const sizes: number[] = [];
+  const shipper = shipperOf(journal, async (asked) => {
+    if (asked.method === "POST") {
+      sizes.push(asked.body.length);
+      if (asked.body.length > 300_000) throw new Error("the ledger is silent");
+    }
+    return s.ledger.link(asked);
+  });
+  expect(await shipper.drain(20_000)).toBe(true);
+  expect(Math.max(...sizes)).toBeGreaterThan(300_000);
+  await journal.close();
+  expect(await stored(s.store)).toEqual(linesOf(s.dir));
+});
+
 describe("durability", () => {
   test("ledger: an append resolves only when the ledger has it, and nothing begins while it does not answer", async () => {
     const s = await scene();
