@@ -28,7 +28,7 @@ export interface CondensedLink {
 
 export interface GraphOptions {
   /** The key that may have signed this node, or the code that says why there is none. */
-  keyOf(id: KeyId, node: Node): Verifier | Code;
+  keyOf(id: KeyId, node: Node, hash: Hash): Verifier | Code;
   /**
    * "journal": every node in the order in which it was written, so that each parent is already known and
    * each checkpoint's tree is the tree of what was read. "session": chains one after another; then parents
@@ -78,7 +78,7 @@ export function createGraphCheck(options: GraphOptions): GraphCheck {
   }
 
   function signatureFault(sealed: SealedNode): Fault | null {
-    const key = options.keyOf(sealed.node.key_id, sealed.node);
+    const key = options.keyOf(sealed.node.key_id, sealed.node, sealed.hash);
     if (typeof key === "string") return { code: key, reason: `no key for \`${sealed.node.key_id}\`` };
     if (!verifySealed(sealed, key))
       return { code: "SIGNATURE_INVALID", reason: "the signature does not verify" };

@@ -42,10 +42,13 @@ export interface Chains {
   seal(draft: NodeDraft): SealedNode;
   /** The head of a session as recovery found it; going back is refused. */
   restore(session_id: SessionId, lamport: number, head: Hash): void;
+  /** What is sealed from now on is signed by this key. */
+  handOver(next: Signer): void;
   heads(): readonly Head[];
 }
 
-export function createChains(signer: Signer): Chains {
+export function createChains(first: Signer): Chains {
+  let signer = first;
   const heads = new Map<SessionId, Head>();
   return {
     seal(draft) {
@@ -76,6 +79,9 @@ export function createChains(signer: Signer): Chains {
       if (known !== undefined && known.lamport >= lamport)
         throw new ContractError("lamport", `session ${session_id} is already at ${known.lamport}`);
       heads.set(session_id, { session_id, lamport: integerFrom(lamport, "lamport", 1), hash });
+    },
+    handOver(next) {
+      signer = next;
     },
     heads: () => [...heads.values()],
   };

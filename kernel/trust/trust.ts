@@ -4,3 +4,4 @@ export * from "./acts.ts";
 export * from "./freezes.ts";
 export * from "./registry.ts";
 export * from "./roots.ts";
+export * from "./succession.ts";

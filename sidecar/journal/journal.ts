@@ -1,17 +1,20 @@
 // The journal: what is acknowledged here is on the disk. One writer, one chain per session, checkpoints over all.
 // Whoever owns the disk can destroy the tail of the log; they can neither alter nor forge a record.
 
-import { makeId, timestampOf } from "../../kernel/contracts/contracts.ts";
+import { isCode, makeId, timestampOf } from "../../kernel/contracts/contracts.ts";
 import type {
   Hash,
   Input,
   Journal,
+  JsonObject,
+  KeyId,
   NodeDraft,
   SealedNode,
   SessionId,
 } from "../../kernel/contracts/contracts.ts";
 import { verifierFromRaw } from "../../kernel/crypto/crypto.ts";
 import type { Signer, Verifier } from "../../kernel/crypto/crypto.ts";
+import { handOverBody } from "../../kernel/trust/trust.ts";
 import { checkpointBody, createFrontier } from "../../kernel/proofgraph/proofgraph.ts";
 import type { TrustHead } from "../../kernel/proofgraph/proofgraph.ts";
 import { createChains } from "../../kernel/receipts/receipts.ts";
@@ -36,6 +39,7 @@ export { diskAt } from "./disk.ts";
 export type { Disk, OpenFile } from "./disk.ts";
 export { JournalRefused, JournalUnavailable } from "./failures.ts";
 export { JournalLocked } from "./lock.ts";
+export { replaceFile } from "./head.ts";
 export { checkHeads, readJournal } from "./read.ts";
 export type { StoredRecord, StoreReading } from "./read.ts";
 export type { Cursor, Tail } from "./tail.ts";
@@ -52,6 +56,8 @@ export interface JournalOptions {
   readonly trustHead?: () => TrustHead;
   /** Earlier keys of this guardian, whose nodes are in the log. */
   readonly formerKeys?: readonly Verifier[];
+  /** The key that may have been handed over to before the last stop: the log says whether it was. */
+  readonly nextKey?: Signer;
   readonly checkpointNodes?: number;
   readonly checkpointMs?: number;
   readonly segmentBytes?: number;
@@ -94,6 +100,16 @@ export interface OpenJournal extends Journal {
   /** For who copies the log: the place of a durable record, and the durable lines from a place on. */
   cursor(record: number): Cursor;
   tail(from: Cursor, mostBytes: number): Tail;
+  /** The key that signs now. */
+  readonly signer: Signer;
+  /**
+   * The key that signs now names `next` in an event of the guardian's own session, and is not used again from there on.
+   * `act` is its signature of that. Rejects when the event did not become durable: then the journal, open again, is under
+   * the old key.
+   */
+  handOver(next: Signer, act: JsonObject): Promise<SealedNode>;
+  /** Signs nothing any more, for good: the key was revoked. */
+  withdraw(reason: string): void;
   /** Resolves when the checkpoint and the head it names are durable; writes none when nothing was added. */
   checkpoint(): Promise<void>;
   /** Checkpoint, then give back the lock. */
@@ -161,8 +177,9 @@ async function start(
   meta: Meta,
   unlock: () => void,
 ): Promise<OpenJournal> {
-  const { signer } = options;
-  const verifiers = [verifierFromRaw(signer.publicKey), ...(options.formerKeys ?? [])];
+  let signers = [options.signer, ...(options.nextKey === undefined ? [] : [options.nextKey])];
+  const former = [...(options.formerKeys ?? [])];
+  let signer = options.signer;
   const every = options.checkpointNodes ?? 100;
   const segmentBytes = options.segmentBytes ?? SEGMENT_BYTES;
 
@@ -194,7 +211,9 @@ async function start(
 
   /** Both the first opening and the one after a failure: nothing but what is on the disk counts. */
   async function open(acknowledged: number): Promise<void> {
-    const found = await recover(disk, verifiers, acknowledged);
+    const mine = signers.map((s) => verifierFromRaw(s.publicKey));
+    const found = await recover(disk, [...mine, ...former], acknowledged);
+    signer = inForce(found.key);
     chains = createChains(signer);
     for (const head of found.check.heads()) chains.restore(head.session_id, head.lamport, head.hash);
     tree = createFrontier(found.check.tree.size, found.check.tree.peaks());
@@ -225,6 +244,12 @@ async function start(
     setState({ state: "open" });
   }
 
+  function inForce(key: KeyId | undefined): Signer {
+    const held = key === undefined ? options.signer : signers.find((s) => s.keyId === key);
+    if (held === undefined)
+      throw new JournalRefused("TRUST_KEY_UNKNOWN", `the log goes on under ${key}, whose key is not here`);
+    return held;
+  }
   const emptyHead = (): Head => ({
     segment: 0,
     at: 0,
@@ -347,7 +372,7 @@ async function start(
   }
 
   function failed(error: unknown): void {
-    if (state.state !== "open") return;
+    if (state.state !== "open") return committer.stop(new JournalUnavailable(error));
     const failure = new JournalUnavailable(error);
     setState({ state: "unavailable", reason: failure.message });
     committer.stop(failure);
@@ -363,10 +388,10 @@ async function start(
   }
   function reopenIn(delay: number): void {
     retry = setTimeout(() => {
-      if (state.state === "closed") return;
+      if (state.state !== "unavailable") return;
       void headWriting
         .then(() => spare.catch(() => undefined))
-        .then(() => (state.state === "closed" ? undefined : open(position.record)))
+        .then(() => (state.state === "unavailable" ? open(position.record) : undefined))
         .catch((error: unknown) => {
           file?.close();
           live?.close();
@@ -426,7 +451,7 @@ async function start(
 
   const unavailable = (): Error =>
     state.state === "refused"
-      ? new JournalRefused("CHAIN_BROKEN", state.reason)
+      ? new JournalRefused(isCode(state.code) ? state.code : "CHAIN_BROKEN", state.reason)
       : new JournalUnavailable(state.state === "unavailable" ? state.reason : "it is closed");
   const refuse = (error: Error) => {
     const durable = Promise.reject(error);
@@ -456,6 +481,29 @@ async function start(
     const end = sealedRecords;
     if (since >= every) void sealCheckpoint();
     return { nodes, durable: batch.done, end };
+  }
+
+  async function handOver(next: Signer, act: JsonObject): Promise<SealedNode> {
+    if (state.state !== "open") throw unavailable();
+    const batch = committer.open();
+    const sealed = seal(batch, {
+      kind: "TRUST_EVENT",
+      session_id: meta.session_id,
+      parents: [],
+      issued_at: timestampOf(options.clock()),
+      body: handOverBody(act),
+    });
+    since++;
+    moved.add(meta.session_id);
+    const old = signer;
+    signers = [old, next];
+    // In the same turn: nothing is sealed between the two keys, and what follows is not read without the event before it.
+    signer = next;
+    chains.handOver(next);
+    await batch.done;
+    former.push(verifierFromRaw(old.publicKey));
+    signers = [next];
+    return sealed;
   }
 
   async function writeCheckpoint(): Promise<void> {
@@ -488,6 +536,14 @@ async function start(
     cursor: (record) => cursorAt(disk, record),
     tail: (from, most) => readTail(disk, from, position.record, most),
     append,
+    get signer() {
+      return signer;
+    },
+    handOver,
+    withdraw(reason) {
+      if (state.state === "closed") return;
+      setState({ state: "refused", code: "TRUST_KEY_REVOKED", reason });
+    },
     checkpoint: writeCheckpoint,
     async close() {
       if (state.state === "closed") return;

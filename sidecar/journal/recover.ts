@@ -1,8 +1,9 @@
 // From what lies on the disk to where writing goes on: the longest valid prefix, and never less than the heads say.
 // Recovery changes no record. What a stop left torn behind the last whole record is moved to a file of its own.
 
-import type { Hash, SessionId } from "../../kernel/contracts/contracts.ts";
+import type { Hash, KeyId, SessionId } from "../../kernel/contracts/contracts.ts";
 import type { Verifier } from "../../kernel/crypto/crypto.ts";
+import { createSuccession, standingOf } from "../../kernel/trust/trust.ts";
 import { createGraphCheck } from "../../kernel/proofgraph/proofgraph.ts";
 import type { GraphCheck } from "../../kernel/proofgraph/proofgraph.ts";
 import type { Disk } from "./disk.ts";
@@ -32,6 +33,8 @@ export interface Recovered {
   readonly moved: ReadonlySet<SessionId>;
   /** The file that a torn tail was moved to. */
   readonly torn: string | undefined;
+  /** The key under which the log goes on; undefined while it has no node. */
+  readonly key: KeyId | undefined;
 }
 
 /** `acknowledged`: number of records that this very process has reported as durable. */
@@ -44,8 +47,9 @@ export async function recover(
   const live = readLive(disk);
   const segments = segmentsOf(disk);
   checkSegments(segments, head, live);
-  if (head !== undefined && head.checkpoint !== "genesis") checkCheckpointLine(disk, head);
-  const found = scan(disk, segments, verifiers, head, live);
+  const signed =
+    head === undefined || head.checkpoint === "genesis" ? undefined : checkCheckpointLine(disk, head);
+  const found = scan(disk, segments, verifiers, head, live, signed);
   const least = Math.max(acknowledged, live?.record ?? 0, head?.record ?? 0);
   if (least > found.position.record) throw shorter(found.position.record, least, found.reason);
   const from = head?.segment === found.position.segment ? head.at : 0;
@@ -69,7 +73,7 @@ function checkSegments(segments: readonly number[], head: Head | undefined, live
 }
 
 /** The log at the head's place is the log that the head was written for. */
-function checkCheckpointLine(disk: Disk, head: Head): void {
+function checkCheckpointLine(disk: Disk, head: Head): KeyId {
   const name = segmentName(head.segment);
   const length = head.at - head.checkpoint_at;
   const line = disk.readAt(name, head.checkpoint_at, length);
@@ -80,6 +84,7 @@ function checkCheckpointLine(disk: Disk, head: Head): void {
       "CHAIN_BROKEN",
       `\`${name}\` does not hold the last checkpoint at byte ${head.checkpoint_at}`,
     );
+  return entry.sealed.node.key_id;
 }
 
 function reading<T>(name: string, at: number, read: () => T): T {
@@ -99,10 +104,15 @@ function scan(
   verifiers: readonly Verifier[],
   head: Head | undefined,
   live: Live | undefined,
+  /** The key that was in force at the head. */
+  signed: KeyId | undefined,
 ): Found {
+  const keys = createSuccession(
+    standingOf(signed === undefined ? verifiers : verifiers.filter((v) => v.keyId === signed)),
+  );
   const check = createGraphCheck({
     order: "journal",
-    keyOf: (id) => verifiers.find((v) => v.keyId === id) ?? "TRUST_KEY_UNKNOWN",
+    keyOf: (id, node, hash) => keys.keyOf(id, node, hash),
     ...(head === undefined || head.record === 0
       ? {}
       : {
@@ -188,7 +198,7 @@ function scan(
   }
   if (head === undefined && (position.record > 0 || dirty))
     throw new JournalRefused("CHAIN_BROKEN", `the log has records and \`${HEAD}\` is missing`);
-  return { position, check, checkpoint, since, moved, dirty, reason };
+  return { position, check, checkpoint, since, moved, dirty, reason, key: keys.current?.keyId ?? signed };
 }
 
 function isEmpty(disk: Disk, name: string): boolean {
