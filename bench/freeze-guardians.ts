@@ -82,7 +82,7 @@ async function guardian(crew: Crew, pod: Crew["pods"][number]): Promise<Running>
     caFile: join(folder, "ca.crt"),
     tokenFile: join(folder, "token"),
     podUid: pod.uid,
-    signer: running.signer,
+    signer: () => running.signer,
     resolver: {
       resolve: async () => ({ kind: "addresses", addresses: ["127.0.0.1"] }),
       close: () => undefined,

@@ -52,7 +52,7 @@ export async function adminOrThrow(...args: Parameters<typeof callAdmin>): Promi
 }
 
 export const DEFAULT_SOCKET = ".atoll/admin.sock";
-const textIn = (o: JsonObject, key: string): string => (typeof o[key] === "string" ? o[key] : "");
+export const textIn = (o: JsonObject, key: string): string => (typeof o[key] === "string" ? o[key] : "");
 
 const FREEZE = `usage: atoll freeze --reason R [--socket PATH]
 Stops the agent of the guardian at PATH (${DEFAULT_SOCKET}) until an approver lets it go on.`;

@@ -56,6 +56,10 @@ export const COMMANDS: Readonly<Record<string, Entry>> = {
     summary: "let a stopped agent go on, with an approver's key",
     load: async () => (await import("./admin.ts")).unfreeze,
   },
+  keys: {
+    summary: "have a guardian's key followed by another, or revoke it",
+    load: async () => (await import("./keys.ts")).keys,
+  },
   approvals: {
     summary: "what waits for a person",
     load: async () => (await import("./approve.ts")).approvals,

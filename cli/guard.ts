@@ -23,8 +23,12 @@ const USAGE = `usage: atoll guard --policy bundle.yaml --trust roots.pem [-- COM
   --ledger-token FILE   this guardian's token there
   --ledger-ca FILE      the authority of the ledger's certificate
   --durability D        local (the default): a call waits for this disk; ledger: for the ledger too
+  --rotate-days N       the guardian's key is followed by another after so many days (30; 0 = never)
+  --rotate-nodes N      or after so many nodes (10000000; 0 = never)
   --quiet               no log line for each decision
 Without COMMAND it serves until it is told to stop. Exit code: COMMAND's.`;
+
+const DAY = 24 * 3_600_000;
 
 export async function guard(argv: readonly string[], io: Io): Promise<number> {
   const split = argv.indexOf("--");
@@ -45,6 +49,8 @@ export async function guard(argv: readonly string[], io: Io): Promise<number> {
       "ledger-token": { type: "string" },
       "ledger-ca": { type: "string" },
       durability: { type: "string", default: "local" },
+      "rotate-days": { type: "string", default: String(DEFAULTS.keys.maxAgeMs / DAY) },
+      "rotate-nodes": { type: "string", default: String(DEFAULTS.keys.maxNodes) },
       quiet: { type: "boolean" },
       help: { type: "boolean", short: "h" },
     },
@@ -72,6 +78,9 @@ export async function guard(argv: readonly string[], io: Io): Promise<number> {
     throw new UsageError("--durability is local or ledger", USAGE);
   if (values.ledger === undefined ? durability === "ledger" : values["ledger-token"] === undefined)
     throw new UsageError("--ledger and --ledger-token go together, and with --durability ledger", USAGE);
+  const [days, nodes] = [Number(values["rotate-days"]), Number(values["rotate-nodes"])];
+  if (!(days >= 0) || !(nodes >= 0) || !Number.isSafeInteger(nodes))
+    throw new UsageError("--rotate-days and --rotate-nodes are numbers", USAGE);
   const bundle = readBundleFile(values.policy);
   const ceiling = values.ceiling === undefined ? undefined : readBundleFile(values.ceiling);
   const config: GuardianConfig = {
@@ -89,6 +98,7 @@ export async function guard(argv: readonly string[], io: Io): Promise<number> {
     namespaceLabels: {},
     modelTimeoutMs: DEFAULTS.modelTimeoutMs,
     dnsOverTcp: false,
+    keys: { maxAgeMs: days * DAY, maxNodes: nodes },
     ...(values.ledger === undefined
       ? {}
       : {
@@ -113,7 +123,7 @@ export async function guard(argv: readonly string[], io: Io): Promise<number> {
   }
   const base = `http://127.0.0.1:${running.api[0]?.port ?? 0}`;
   io.stderr.write(
-    `atoll guard: ${running.active.version} ${running.active.policy.hash}\natoll guard: key ${running.keyId}, journal ${config.folder}\natoll guard: serving ${base}\natoll guard: forward proxy http://127.0.0.1:${running.proxyPort}\n`,
+    `atoll guard: ${running.active.version} ${running.active.policy.hash}\natoll guard: key ${running.signer.keyId}, journal ${config.folder}\natoll guard: serving ${base}\natoll guard: forward proxy http://127.0.0.1:${running.proxyPort}\n`,
   );
   const stop = async (): Promise<void> => {
     await admin.close();

@@ -4,10 +4,16 @@ import { existsSync, readFileSync, statSync } from "node:fs";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
 import { hashFrom } from "../kernel/contracts/contracts.ts";
-import { NOT_PROVED, PackInvalid, verifyPack, verifyStore } from "../kernel/evidence/evidence.ts";
+import {
+  NOT_PROVED,
+  PackInvalid,
+  registeredBy,
+  verifyPack,
+  verifyStore,
+} from "../kernel/evidence/evidence.ts";
 import type { Finding, KnownTree, PackReport, StoreReport } from "../kernel/evidence/evidence.ts";
-import { parseTrustRoots } from "../kernel/trust/trust.ts";
-import type { KeyBook } from "../kernel/trust/trust.ts";
+import { createSuccession, parseTrustRoots } from "../kernel/trust/trust.ts";
+import type { TrustRoots } from "../kernel/trust/trust.ts";
 import { JournalRefused, checkHeads, readJournal } from "../sidecar/journal/journal.ts";
 import { UsageError } from "./io.ts";
 import type { Io } from "./io.ts";
@@ -65,16 +71,15 @@ type Outcome =
   | { readonly kind: "journal"; readonly report: StoreReport };
 
 /** The verdict over a pack's file, an unpacked pack or a journal's folder. */
-export function judge(path: string, roots: KeyBook, known?: KnownTree): Outcome {
+export function judge(path: string, roots: TrustRoots, known?: KnownTree): Outcome {
   try {
     if (!statSync(path).isDirectory() || existsSync(join(path, "manifest.json")))
       return { kind: "pack", report: withPack(path, (files) => verifyPack(files, roots, known)) };
     const reading = readJournal(path);
-    checkHeads(path, (id) => roots.keyFor("guardian", id));
-    return {
-      kind: "journal",
-      report: verifyStore(reading.records(), (id) => roots.keyFor("guardian", id), reading.live, known),
-    };
+    const keys = createSuccession(registeredBy(roots).standing);
+    const report = verifyStore(reading.records(), keys, reading.live, known);
+    checkHeads(path, (id) => keys.known(id) ?? roots.keyFor("guardian", id));
+    return { kind: "journal", report };
   } catch (error) {
     if (error instanceof PackInvalid) return { finding: error.finding };
     if (error instanceof JournalRefused)

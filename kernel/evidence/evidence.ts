@@ -13,6 +13,8 @@ export type { Manifest, ManifestEntry } from "./manifest.ts";
 export { linesOfFile } from "./lines.ts";
 export { inputText, readEntry } from "./record.ts";
 export type { Entry } from "./record.ts";
+export { registeredBy, registryFiles, snapshotText } from "./registered.ts";
+export type { Registered } from "./registered.ts";
 export { verifyStore } from "./store.ts";
 export type { StoreRecord, StoreReport } from "./store.ts";
 export { BLOCK, TAR_END, isPackPath, padding, readTar, tarHeader } from "./tar.ts";

@@ -3,6 +3,7 @@
 import type { Hash } from "../contracts/contracts.ts";
 import { createGraphCheck } from "../proofgraph/proofgraph.ts";
 import type { GraphOptions } from "../proofgraph/proofgraph.ts";
+import type { Succession } from "../trust/trust.ts";
 import { PackInvalid, broken, placed } from "./finding.ts";
 import { readEntry } from "./record.ts";
 import type { KnownTree } from "./verify.ts";
@@ -30,11 +31,14 @@ export interface StoreReport {
 /** Throws PackInvalid at the first break. The iteration's result, if any, says where a torn rest begins. */
 export function verifyStore(
   records: Iterator<StoreRecord, string | undefined>,
-  keyOf: GraphOptions["keyOf"],
+  keys: GraphOptions["keyOf"] | Pick<Succession, "keyOf" | "unproved">,
   least?: { readonly tree_size: number; readonly root_hash: Hash; readonly record: number },
   known?: KnownTree,
 ): StoreReport {
-  const check = createGraphCheck({ order: "journal", keyOf });
+  const check = createGraphCheck({
+    order: "journal",
+    keyOf: typeof keys === "function" ? keys : (id, node, hash) => keys.keyOf(id, node, hash),
+  });
   const reviews = createReviews();
   let last = "nothing";
   let count = 0;
@@ -79,6 +83,14 @@ export function verifyStore(
     } else uncovered++;
     compare();
   }
+  const unproved = typeof keys === "function" ? undefined : keys.unproved();
+  if (unproved !== undefined)
+    throw broken(
+      `${unproved.node.session_id} lamport ${unproved.node.lamport}`,
+      0,
+      `${unproved.node.key_id} was revoked, and no checkpoint of it that is honoured covers this node`,
+      "TRUST_KEY_REVOKED",
+    );
   if (least !== undefined && count < least.record)
     throw broken(
       "head.live.json",

@@ -2,12 +2,14 @@
 // signature, root and proof is computed again, and a file that nothing asks for is a reason to refuse.
 
 import { LIMITS, idFrom, isObject } from "../contracts/contracts.ts";
-import type { Hash, KeyId, SessionId } from "../contracts/contracts.ts";
+import type { Code, Hash, KeyId, SessionId } from "../contracts/contracts.ts";
 import { hashJson, sha256, sha256Chunks } from "../crypto/crypto.ts";
+import type { Verifier } from "../crypto/crypto.ts";
 import { createGraphCheck, verifyInclusion } from "../proofgraph/proofgraph.ts";
-import type { Break, GraphCheck } from "../proofgraph/proofgraph.ts";
+import type { Break, GraphCheck, GraphOptions } from "../proofgraph/proofgraph.ts";
 import { parseCheckpoint } from "../proofgraph/proofgraph.ts";
-import type { KeyBook } from "../trust/trust.ts";
+import { createSuccession } from "../trust/trust.ts";
+import type { Succession, TrustRoots } from "../trust/trust.ts";
 import { readNode } from "../receipts/receipts.ts";
 import { orderLines } from "./contents.ts";
 import { broken, placed } from "./finding.ts";
@@ -18,11 +20,13 @@ import {
   isCondensed,
   manifestSigHolds,
   parseCondensed,
-  parseInclusion,
   parseManifest,
   parseManifestSig,
 } from "./manifest.ts";
-import type { Manifest, OrderLine } from "./manifest.ts";
+import type { Manifest, ManifestSig, OrderLine } from "./manifest.ts";
+import { readRegistered } from "./registered.ts";
+import type { Registered } from "./registered.ts";
+import { inclusionIn, keysByPlace } from "./places.ts";
 import { readInput } from "./record.ts";
 import { RUN_SH } from "./replayscript.ts";
 import { createReviews } from "./reviews.ts";
@@ -57,28 +61,50 @@ export interface KnownTree {
 }
 
 /** Throws PackInvalid at the first break. */
-export function verifyPack(list: readonly PackFile[], roots: KeyBook, known?: KnownTree): PackReport {
+export function verifyPack(list: readonly PackFile[], roots: TrustRoots, known?: KnownTree): PackReport {
   const files = new Map(list.map((file) => [file.path, file]));
   for (const { path } of list)
     if (!isPackPath(path)) throw broken(path.slice(0, 200), 0, "has no place in a pack");
-  const { manifest, signer } = verifyManifest(files, roots);
+  const { manifest, signature } = readManifest(files);
+  const registered = readRegistered(files, roots);
+  const named = signerOf(signature, roots, registered);
+  if (named !== undefined) checkSigner(signature, named);
   verifyEntries(files, manifest);
   const orderFile = need(files, "checkpoints.jsonl", manifest);
   const orders = orderFile === undefined ? [] : [...orderLines(orderFile)];
   const partial = orders.length > 0 && orders.every((line) => line.order.length === 0);
-  const walk = createWalk(files, roots, partial, known);
+  const walk = createWalk(files, roots, registered, partial, known);
   if (known !== undefined && manifest.tree_size < known.size)
     throw broken(
       "manifest.json",
       0,
       `the tree has ${manifest.tree_size} nodes and had ${known.size}: nodes were withheld`,
     );
-  const checked = partial
-    ? verifySessions(walk, files, manifest, orders)
-    : verifyWhole(walk, files, manifest, orders);
+  let checked: { readonly uncovered: number };
+  try {
+    checked = (partial ? verifySessions : verifyWhole)(walk, files, manifest, orders);
+  } catch (error) {
+    // A manifest by nobody who is known, here or in the log, is what is wrong first.
+    if (named === undefined && walk.keys.known(signature.key_id) === undefined)
+      checkSigner(signature, "TRUST_KEY_UNKNOWN");
+    throw error;
+  }
+  const unproved = walk.keys.unproved();
+  if (unproved !== undefined)
+    throw broken(
+      pathOf(unproved.node.session_id),
+      unproved.node.lamport,
+      `${unproved.node.key_id} was revoked, and no checkpoint of it that is honoured covers this node`,
+      "TRUST_KEY_REVOKED",
+    );
+  // A guardian signs its packs itself, with the key that its log has come to.
+  const own = walk.keys.known(signature.key_id);
+  if (own !== undefined && own.keyId !== walk.keys.current?.keyId)
+    throw broken("manifest.sig", 0, `${own.keyId} has handed over to another key`, "TRUST_KEY_REVOKED");
+  if (named === undefined) checkSigner(signature, own ?? "TRUST_KEY_UNKNOWN");
   const { inputs, redacted } = verifyDocuments(files);
   return {
-    signer,
+    signer: signature.key_id,
     sessions: manifest.sessions,
     partial,
     nodes: walk.nodes(),
@@ -93,10 +119,7 @@ export function verifyPack(list: readonly PackFile[], roots: KeyBook, known?: Kn
   };
 }
 
-function verifyManifest(
-  files: Files,
-  roots: KeyBook,
-): { readonly manifest: Manifest; readonly signer: KeyId } {
+function readManifest(files: Files): { readonly manifest: Manifest; readonly signature: ManifestSig } {
   const json = files.get("manifest.json");
   const sig = files.get("manifest.sig");
   if (json === undefined) throw broken("manifest.json", 0, "is missing");
@@ -106,15 +129,28 @@ function verifyManifest(
   const signature = placed("manifest.sig", 0, () =>
     parseManifestSig(canonicalValue(wholeFile(sig, LIMITS.node.bytes), LIMITS.node)),
   );
-  const role = roots.roleOf(signature.key_id);
-  const key = role === undefined ? "TRUST_KEY_UNKNOWN" : roots.keyFor(role, signature.key_id);
+  if (sha256(bytes) !== signature.manifest_hash)
+    throw broken("manifest.json", 0, "is not the manifest that was signed");
+  return { manifest, signature };
+}
+
+/** The key of the manifest as roots or registry name it; undefined when only the log can. */
+function signerOf(
+  { key_id }: ManifestSig,
+  roots: TrustRoots,
+  registered: Registered,
+): Verifier | Code | undefined {
+  if (registered.standing.honoured(key_id) !== undefined) return "TRUST_KEY_REVOKED";
+  const role = roots.roleOf(key_id);
+  if (role !== undefined) return roots.keyFor(role, key_id);
+  const key = registered.guardian(key_id);
+  return typeof key === "string" ? undefined : key;
+}
+function checkSigner(signature: ManifestSig, key: Verifier | Code): void {
   if (typeof key === "string")
     throw broken("manifest.sig", 0, `${signature.key_id} is not among the keys that are trusted here`, key);
   if (!manifestSigHolds(signature, key))
     throw broken("manifest.sig", 0, "the signature does not verify", "SIGNATURE_INVALID");
-  if (sha256(bytes) !== signature.manifest_hash)
-    throw broken("manifest.json", 0, "is not the manifest that was signed");
-  return { manifest, signer: signature.key_id };
 }
 
 function verifyEntries(files: Files, manifest: Manifest): void {
@@ -147,6 +183,7 @@ function need(files: Files, path: string, manifest: Manifest): PackFile | undefi
 
 interface Walk {
   readonly graph: GraphCheck;
+  readonly keys: Succession;
   readonly reviews: Pick<Reviews, "open">;
   /** Hash, tree size and root of every checkpoint read so far. */
   readonly checkpoints: ReadonlyMap<Hash, { readonly size: number; readonly root: Hash }>;
@@ -164,13 +201,23 @@ interface Walk {
 
 const pathOf = (session: SessionId): string => `nodes/${session}.jsonl`;
 
-function createWalk(files: Files, roots: KeyBook, partial: boolean, known: KnownTree | undefined): Walk {
+function createWalk(
+  files: Files,
+  roots: TrustRoots,
+  registered: Registered,
+  partial: boolean,
+  known: KnownTree | undefined,
+): Walk {
+  const keys = createSuccession(registered.standing);
+  const keyOf: GraphOptions["keyOf"] = (id, node, hash) => {
+    // A cluster's checkpoint is no word of the guardian's.
+    const ledger = node.kind === "CHECKPOINT" ? roots.keyFor("ledger", id) : "TRUST_KEY_UNKNOWN";
+    return typeof ledger === "string" ? keys.keyOf(id, node, hash) : ledger;
+  };
+  const found = partial ? keysByPlace(files, keyOf) : undefined;
   const graph = createGraphCheck({
     order: partial ? "session" : "journal",
-    keyOf: (id, node) => {
-      const key = roots.keyFor("guardian", id);
-      return typeof key !== "string" || node.kind !== "CHECKPOINT" ? key : roots.keyFor("ledger", id);
-    },
+    keyOf: found === undefined ? keyOf : (_id, _node, hash) => found.get(hash) ?? "TRUST_KEY_UNKNOWN",
   });
   const checkpoints = new Map<Hash, { readonly size: number; readonly root: Hash }>();
   const condensed = new Map<Hash, number>();
@@ -198,6 +245,7 @@ function createWalk(files: Files, roots: KeyBook, partial: boolean, known: Known
 
   return {
     graph,
+    keys,
     reviews,
     checkpoints,
     condensed,
@@ -251,6 +299,8 @@ function createWalk(files: Files, roots: KeyBook, partial: boolean, known: Known
     reviews.note(sealed.node);
     if (sealed.node.kind === "CHECKPOINT") {
       const body = placed(path, number, () => parseCheckpoint(sealed.node.body));
+      const said = registered.checkpoint(body.trust_head, sealed.node.key_id);
+      if (said !== "") throw broken(path, number, `the checkpoint ${said}`);
       checkpoints.set(sealed.hash, { size: body.tree_size, root: body.root_hash });
     }
     return sealed.hash;
@@ -346,9 +396,7 @@ function verifySessionList(walk: Walk, manifest: Manifest): void {
 }
 
 function verifyProof(file: PackFile, walk: Walk) {
-  const proof = placed(file.path, 0, () =>
-    parseInclusion(canonicalValue(wholeFile(file, LIMITS.node.bytes), LIMITS.node)),
-  );
+  const proof = inclusionIn(file);
   if (proofPath(proof.node_hash) !== file.path) throw broken(file.path, 0, "is named for another node");
   const checkpoint = walk.checkpoints.get(proof.checkpoint);
   if (checkpoint === undefined) throw broken(file.path, 0, "names a checkpoint that is not in the pack");

@@ -9,6 +9,7 @@ import {
   integerFrom,
   keyIdFrom,
   oneOf,
+  orEmpty,
   signatureFrom,
   stringFrom,
   timestampFrom,
@@ -19,6 +20,24 @@ import type { Signer, Verifier } from "../crypto/crypto.ts";
 import { ROLES } from "./roots.ts";
 import type { Role } from "./roots.ts";
 
+export const TRUST_EVENTS = [
+  "KEY_PUBLISH",
+  "KEY_ROTATE",
+  "KEY_REVOKE",
+  "POLICY_ACTIVATE",
+  "POLICY_REVOKE",
+  "ROLE_GRANT",
+  "ROLE_REVOKE",
+  "DELEGATION_BIND",
+  "DELEGATION_REVOKE",
+  "FREEZE",
+  "UNFREEZE",
+  "BREAKER_TRIP",
+  "BREAKER_RESET",
+  "CLOCK_JUMP",
+] as const;
+export type TrustEvent = (typeof TRUST_EVENTS)[number];
+
 /** A public key inside an event: published there, and trusted only for what the event's author may grant. */
 export interface PublishedKey {
   readonly key_id: KeyId;
@@ -27,7 +46,13 @@ export interface PublishedKey {
 
 export type Act =
   | { readonly type: "atoll.dev/key-rotation/v1"; readonly old: KeyId; readonly key: PublishedKey }
-  | { readonly type: "atoll.dev/key-revocation/v1"; readonly key: KeyId; readonly reason: string }
+  | {
+      readonly type: "atoll.dev/key-revocation/v1";
+      readonly key: KeyId;
+      readonly reason: string;
+      /** Of a guardian's key: its last checkpoint that is honoured; "" for none. */
+      readonly honoured: Hash | "";
+    }
   | { readonly type: "atoll.dev/role-grant/v1"; readonly role: Role; readonly key: PublishedKey }
   | { readonly type: "atoll.dev/role-revocation/v1"; readonly role: Role; readonly key: KeyId }
   | {
@@ -52,7 +77,7 @@ export interface SignedAct<A extends Act = Act> {
 
 const MEMBERS = {
   "atoll.dev/key-rotation/v1": ["old", "key"],
-  "atoll.dev/key-revocation/v1": ["key", "reason"],
+  "atoll.dev/key-revocation/v1": ["key", "reason", "honoured"],
   "atoll.dev/role-grant/v1": ["role", "key"],
   "atoll.dev/role-revocation/v1": ["role", "key"],
   "atoll.dev/policy-revocation/v1": ["bundleId", "version", "layer", "reason"],
@@ -88,7 +113,12 @@ function actFrom(o: JsonObject, path: string, type: ActType): Act {
     case "atoll.dev/key-rotation/v1":
       return { type, old: keyId("old"), key: publishedKeyFrom(o["key"], at(path, "key")) };
     case "atoll.dev/key-revocation/v1":
-      return { type, key: keyId("key"), reason: text("reason") };
+      return {
+        type,
+        key: keyId("key"),
+        reason: text("reason"),
+        honoured: orEmpty(hashFrom, o["honoured"], at(path, "honoured")),
+      };
     case "atoll.dev/role-grant/v1":
       return {
         type,

@@ -5,28 +5,10 @@ import { ContractError, closed, hashFrom, oneOf, stringFrom, timestampFrom } fro
 import type { Code, Hash, JsonObject, KeyId, SealedNode } from "../contracts/contracts.ts";
 import type { Verifier } from "../crypto/crypto.ts";
 import { verifySealed } from "../receipts/receipts.ts";
-import { parseAct, publishedKeyFrom, verifierOf } from "./acts.ts";
-import type { ActType, PublishedKey, SignedAct } from "./acts.ts";
+import { TRUST_EVENTS, parseAct, publishedKeyFrom, verifierOf } from "./acts.ts";
+import type { ActType, PublishedKey, SignedAct, TrustEvent } from "./acts.ts";
 import { freezeOrderFrom } from "./freezes.ts";
 import type { KeyBook, Role, TrustRoots } from "./roots.ts";
-
-export const TRUST_EVENTS = [
-  "KEY_PUBLISH",
-  "KEY_ROTATE",
-  "KEY_REVOKE",
-  "POLICY_ACTIVATE",
-  "POLICY_REVOKE",
-  "ROLE_GRANT",
-  "ROLE_REVOKE",
-  "DELEGATION_BIND",
-  "DELEGATION_REVOKE",
-  "FREEZE",
-  "UNFREEZE",
-  "BREAKER_TRIP",
-  "BREAKER_RESET",
-  "CLOCK_JUMP",
-] as const;
-export type TrustEvent = (typeof TRUST_EVENTS)[number];
 
 /** What a guardian's key is bound to when the registrar publishes it. */
 export interface Binding {
@@ -45,6 +27,8 @@ export interface KeyRecord {
   /** Of a revoked key: the last checkpoint of it that is honoured, "" for none. */
   readonly honoured: Hash | "";
   readonly binding: Binding | undefined;
+  /** The key that handed over to this one. */
+  readonly after: KeyId | undefined;
 }
 export interface Freeze {
   readonly node: Hash;
@@ -79,7 +63,7 @@ class Refused extends Error {
 export function createRegistry(roots: TrustRoots): Registry {
   const keys = new Map<KeyId, KeyRecord>();
   for (const { keyId, role, verifier } of roots.keys)
-    keys.set(keyId, { role, verifier, from: 0, until: Infinity, end: "", honoured: "", binding: undefined });
+    keys.set(keyId, record(role, verifier, 0, undefined, undefined));
   const rootIds = new Set(keys.keys());
   const pods = new Map<string, KeyId>();
   const revokedPolicies = new Set<string>();
@@ -113,29 +97,24 @@ export function createRegistry(roots: TrustRoots): Registry {
     if (!rootIds.has(signed.key_id))
       throw new Refused("TRUST_KEY_UNKNOWN", `${signed.key_id} is no trust root: it was itself granted`);
   };
-  const known = (id: KeyId): KeyRecord => {
+  /** A key that has handed over can still be revoked: what it signed before may be backdated. */
+  const known = (id: KeyId, revoking = false): KeyRecord => {
     const key = keys.get(id);
     if (key === undefined) throw new Refused("TRUST_KEY_UNKNOWN", `${id} was never published`);
-    if (key.end !== "") throw new Refused("TRUST_KEY_REVOKED", `${id} was ${key.end} at height ${key.until}`);
+    if (key.end !== "" && !(revoking && key.end === "rotated"))
+      throw new Refused("TRUST_KEY_REVOKED", `${id} was ${key.end} at height ${key.until}`);
     return key;
   };
-  const roleOfKnown = (id: KeyId): Role => known(id).role;
+  const roleOfKnown = (id: KeyId, revoking = false): Role => known(id, revoking).role;
 
-  function admit(key: PublishedKey, role: Role, binding: Binding | undefined): void {
+  function admit(key: PublishedKey, role: Role, binding?: Binding, after?: KeyId): void {
     if (keys.has(key.key_id)) throw new Refused("REPLAY_DETECTED", `${key.key_id} has a role already`);
     const verifier = verifierOf(key, "key.public_key");
-    keys.set(key.key_id, {
-      role,
-      verifier,
-      from: height + 1,
-      until: Infinity,
-      end: "",
-      honoured: "",
-      binding,
-    });
+    keys.set(key.key_id, record(role, verifier, height + 1, binding, after));
   }
   function close(id: KeyId, end: "rotated" | "revoked", honoured: Hash | ""): void {
-    keys.set(id, { ...known(id), until: height + 1, end, honoured });
+    const key = known(id, end === "revoked");
+    keys.set(id, { ...key, until: Math.min(key.until, height + 1), end, honoured });
   }
 
   const event = (body: JsonObject, ...members: string[]): JsonObject =>
@@ -164,7 +143,7 @@ export function createRegistry(roots: TrustRoots): Registry {
         if (signed.act.type !== "atoll.dev/key-rotation/v1" || signed.act.old !== signed.key_id)
           throw new Refused("TRUST_KEY_UNKNOWN", "only the old key can name its successor");
         const old = known(signed.key_id);
-        admit(signed.act.key, old.role, old.binding);
+        admit(signed.act.key, old.role, old.binding, signed.key_id);
         close(signed.key_id, "rotated", "");
         if (old.binding !== undefined) pods.set(old.binding.pod_uid, signed.act.key.key_id);
         return;
@@ -175,7 +154,7 @@ export function createRegistry(roots: TrustRoots): Registry {
         event(body, "grant");
         const signed = actOf(body, "grant", "atoll.dev/role-grant/v1", roleNamed);
         byRoot(signed);
-        if (signed.act.type === "atoll.dev/role-grant/v1") admit(signed.act.key, signed.act.role, undefined);
+        if (signed.act.type === "atoll.dev/role-grant/v1") admit(signed.act.key, signed.act.role);
         return;
       }
       case "ROLE_REVOKE": {
@@ -230,16 +209,17 @@ export function createRegistry(roots: TrustRoots): Registry {
     if (Object.hasOwn(body, "revocation")) {
       event(body, "revocation");
       const signed = actOf(body, "revocation", "atoll.dev/key-revocation/v1", (s) =>
-        s.act.type === "atoll.dev/key-revocation/v1" ? roleOfKnown(s.act.key) : "policy",
+        s.act.type === "atoll.dev/key-revocation/v1" ? roleOfKnown(s.act.key, true) : "policy",
       );
       byRoot(signed);
-      if (signed.act.type === "atoll.dev/key-revocation/v1") close(signed.act.key, "revoked", "");
+      if (signed.act.type === "atoll.dev/key-revocation/v1")
+        close(signed.act.key, "revoked", signed.act.honoured);
       return;
     }
     const o = event(body, "key", "honoured", "reason", "at");
     const published = [...keys.keys()].find((id) => id === o["key"]);
     if (published === undefined) throw new Refused("TRUST_KEY_UNKNOWN", "the key was never published");
-    if (roleOfKnown(published) !== "guardian")
+    if (roleOfKnown(published, true) !== "guardian")
       throw new Refused("TRUST_KEY_UNKNOWN", "the registrar revokes guardians' keys and no others");
     stringFrom(o["reason"], "reason", 500);
     timestampFrom(o["at"], "at");
@@ -291,6 +271,13 @@ export function createRegistry(roots: TrustRoots): Registry {
   };
 }
 
+const record = (
+  role: Role,
+  verifier: Verifier,
+  from: number,
+  binding: Binding | undefined,
+  after: KeyId | undefined,
+): KeyRecord => ({ role, verifier, from, until: Infinity, end: "", honoured: "", binding, after });
 const policyKey = (bundleId: string, version: number, layer: string): string =>
   `${layer} ${version} ${bundleId}`;
 const roleNamed = (s: SignedAct): Role => ("role" in s.act ? s.act.role : "policy");

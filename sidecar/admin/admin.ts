@@ -14,6 +14,7 @@ import {
   parseJson,
 } from "../../kernel/contracts/contracts.ts";
 import type { JsonObject, JsonValue } from "../../kernel/contracts/contracts.ts";
+import { parseAct } from "../../kernel/trust/trust.ts";
 import { approvalObject } from "../approvals/approvals.ts";
 import type { Running } from "../guard/guard.ts";
 
@@ -76,6 +77,12 @@ async function answer(running: Running, request: IncomingMessage): Promise<Answe
     case "POST /unfreeze":
       await running.freezer.unfreeze(await bodyOf(request));
       return ok({ frozen: false });
+    case "POST /keys/rotate":
+      return ok({ ...(await running.rotation.rotate("admin socket")) });
+    case "POST /keys/revoke": {
+      await running.revoke(revocationOf(running, await bodyOf(request)));
+      return ok({ revoked: running.signer.keyId });
+    }
     case "GET /approvals":
       return ok({
         approvals: running.ceremonies.all.map(
@@ -108,6 +115,21 @@ async function answer(running: Running, request: IncomingMessage): Promise<Answe
   }
 }
 
+/** Why the key in force is revoked, by an act of a registrar or of a root that may say so. */
+function revocationOf({ roots, signer }: Running, value: JsonObject): string {
+  const signed = parseAct(value, "revocation", "atoll.dev/key-revocation/v1");
+  if (signed.act.type !== "atoll.dev/key-revocation/v1" || signed.act.key !== signer.keyId)
+    throw new ContractError("key", `names another key than the one in force, ${signer.keyId}`);
+  const by = (["registrar", "guardian"] as const).flatMap((role) =>
+    role === roots.roleOf(signed.key_id) ? [roots.keyFor(role, signed.key_id)] : [],
+  )[0];
+  if (by === undefined || typeof by === "string")
+    throw new ContractError("key_id", `TRUST_KEY_UNKNOWN: ${signed.key_id} revokes no guardian's key`);
+  if (!signed.signedBy(by))
+    throw new ContractError("sig", "SIGNATURE_INVALID: the signature does not verify");
+  return signed.act.reason;
+}
+
 function statusOf(running: Running): JsonObject {
   const freeze = running.freezer.state;
   const ready = running.ready();
@@ -116,7 +138,8 @@ function statusOf(running: Running): JsonObject {
     why: ready.why,
     policy: running.active.version,
     policy_hash: running.active.policy.hash,
-    key_id: running.keyId,
+    key_id: running.signer.keyId,
+    former_keys: running.keys.former.map((key): JsonValue => key.keyId),
     pod_uid: running.journal.podUid,
     journal: running.journal.state().state,
     tree_size: running.journal.treeSize,

@@ -2,6 +2,7 @@
 
 import { ContractError } from "../../kernel/contracts/contracts.ts";
 import type { Facts, Hash, JsonObject, JsonValue } from "../../kernel/contracts/contracts.ts";
+import type { TrustHead } from "../../kernel/proofgraph/proofgraph.ts";
 import type { Durability, LedgerLink } from "../ship/ship.ts";
 
 export interface Listen {
@@ -23,6 +24,8 @@ export interface PodLinks {
   readonly broken: () => { readonly node: Hash; readonly reason: string } | undefined;
   /** A call waits for a person: the challenge has to reach the operator. */
   readonly opened: (challenge: JsonObject) => void;
+  /** Brings the old key's act to the registrar; resolves with the registry's head when it is durable there. */
+  readonly publish?: (act: JsonObject) => Promise<TrustHead | undefined>;
 }
 
 export interface GuardianConfig {
@@ -51,6 +54,8 @@ export interface GuardianConfig {
   readonly dnsOverTcp: boolean;
   readonly pod?: PodLinks;
   /** Where the journal is shipped to, and whether a call waits for it. */
+  /** When the guardian's key is followed by another by itself; 0 = not for this reason. */
+  readonly keys?: { readonly maxAgeMs: number; readonly maxNodes: number };
   readonly ledger?: { readonly link: LedgerLink; readonly durability: Durability };
 }
 
@@ -66,6 +71,7 @@ export const DEFAULTS = {
   health: [{ host: "127.0.0.1", port: 15090 }],
   principal: "serviceAccount:local/guard",
   modelTimeoutMs: 120_000,
+  keys: { maxAgeMs: 30 * 24 * 3_600_000, maxNodes: 10_000_000 },
 } as const;
 
 const PRINCIPAL = /^serviceAccount:([a-z0-9-]{1,63})\/([a-z0-9.-]{1,253})$/;

@@ -1,15 +1,11 @@
 // The guardian as a running process: key, journal, policy, surfaces, health; put together here and nowhere else.
 
-import { chmodSync, existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
-import { generateKeyPairSync, randomBytes } from "node:crypto";
 import type { Server } from "node:http";
 import { readFile, readdir } from "node:fs/promises";
-import { join } from "node:path";
 import type { FastifyRequest } from "fastify";
 import { createBudget } from "../../kernel/budget/budget.ts";
 import { ContractError, isId, timestampOf } from "../../kernel/contracts/contracts.ts";
 import type { JsonObject, Receipt, SessionId } from "../../kernel/contracts/contracts.ts";
-import { signerFromPem } from "../../kernel/crypto/crypto.ts";
 import type { Signer } from "../../kernel/crypto/crypto.ts";
 import { compilePolicy } from "../../kernel/policy/policy.ts";
 import { createRepeats } from "../../kernel/executor/executor.ts";
@@ -21,7 +17,7 @@ import { parseTrustRoots } from "../../kernel/trust/trust.ts";
 import type { TrustRoots } from "../../kernel/trust/trust.ts";
 import type { Ceremonies } from "../../kernel/escalation/ceremony/ceremony.ts";
 import { approvalObject, approvalsOf, openCeremonies } from "../approvals/approvals.ts";
-import { checkConfig, principalOf } from "../config/config.ts";
+import { DEFAULTS, checkConfig, principalOf } from "../config/config.ts";
 import type { BundleInput, GuardianConfig, Listen } from "../config/config.ts";
 import { createUpstreams } from "../dispatch/dispatch.ts";
 import { createFederation } from "../federation/federation.ts";
@@ -29,8 +25,9 @@ import { Governor, reopen } from "../govern/govern.ts";
 import type { Active } from "../govern/govern.ts";
 import { Outcomes } from "../govern/outcomes.ts";
 import { createCallers } from "../identity/identity.ts";
-import { openJournal } from "../journal/journal.ts";
 import type { OpenJournal } from "../journal/journal.ts";
+import { createRotation } from "../keys/keys.ts";
+import type { OwnKeys, Rotation } from "../keys/keys.ts";
 import { PROXY_WAITS, createProxy, dialAddress } from "../proxy/proxy.ts";
 import type { Dial } from "../proxy/proxy.ts";
 import { makeResolver } from "../resolve/resolve.ts";
@@ -42,6 +39,7 @@ import { createTelemetry } from "../telemetry/telemetry.ts";
 import type { Telemetry } from "../telemetry/telemetry.ts";
 import { recordActivation } from "./activation.ts";
 import { watchClock } from "./clock.ts";
+import { openFolder } from "./folder.ts";
 import { Freezer } from "./freeze.ts";
 import { restore } from "./restore.ts";
 import { wasmRunner } from "./wasm.ts";
@@ -59,26 +57,17 @@ export interface Running {
   readonly api: readonly { readonly host: string; readonly port: number }[];
   /** 0 when the configuration asks for no forward proxy. */
   readonly proxyPort: number;
-  readonly keyId: string;
+  /** The key that signs now. */
   readonly signer: Signer;
+  readonly keys: OwnKeys;
+  readonly rotation: Rotation;
+  /** Signs nothing from now on, after a restart neither. */
+  revoke(reason: string): Promise<void>;
   /** Verifies, records and takes up another policy, between two calls; throws and changes nothing when it is not good. */
   swap(next: Pick<GuardianConfig, "bundle" | "ceiling">): Promise<void>;
   ready(): { readonly ok: boolean; readonly why: string };
   /** Takes no more calls, waits for those under way, writes a checkpoint, closes. */
   drain(graceMs: number): Promise<void>;
-}
-
-/** The guardian's own key, made when there is none. Its owner can sign as this guardian. */
-export function ownKey(folder: string): string {
-  mkdirSync(folder, { recursive: true, mode: 0o700 });
-  const file = join(folder, "guardian.pem");
-  if (!existsSync(file)) {
-    const { privateKey, publicKey } = generateKeyPairSync("ed25519");
-    writeFileSync(file, privateKey.export({ type: "pkcs8", format: "pem" }), { mode: 0o400, flag: "wx" });
-    writeFileSync(join(folder, "guardian.pub"), publicKey.export({ type: "spki", format: "pem" }));
-  }
-  chmodSync(file, 0o400);
-  return readFileSync(file, "utf8");
 }
 
 /** The verified and compiled policy of a configuration; throws a sentence about what is wrong with it. */
@@ -124,27 +113,23 @@ export async function startGuardian(
 ): Promise<Running> {
   checkConfig(config);
   const roots = parseTrustRoots(config.trust);
-  const signer = signerFromPem(ownKey(config.folder));
-  const role = roots.roleOf(signer.keyId);
-  if (role !== undefined && role !== "guardian")
-    throw new ContractError("trust", `the guardian's own key is listed as ${role}; a key has one role`);
   let active = activate(config, roots, Date.now());
   const telemetry = createTelemetry(log);
   telemetry.policy(active.policy.hash, active.version);
   const me = principalOf(config.principal);
 
-  const journal = await openJournal({
-    dir: config.folder,
-    signer,
-    ...(config.podUid === undefined ? {} : { podUid: config.podUid }),
-    clock: Date.now,
-    random: (n) => randomBytes(n),
-    landed: (l) => {
-      telemetry.journalSync(l.milliseconds / 1000, l.records);
-      for (const sealed of l.nodes) index.add(sealed.node.body, sealed.node.session_id);
-      shipper?.poke();
+  const { keys, journal } = await openFolder(
+    config.folder,
+    {
+      ...(config.podUid === undefined ? {} : { podUid: config.podUid }),
+      landed: (l) => {
+        telemetry.journalSync(l.milliseconds / 1000, l.records);
+        for (const sealed of l.nodes) index.add(sealed.node.body, sealed.node.session_id);
+        shipper?.poke();
+      },
     },
-  });
+    roots,
+  );
   const shipper =
     config.ledger === undefined
       ? undefined
@@ -254,6 +239,16 @@ export async function startGuardian(
     1000,
   );
   clockTimer.unref();
+  const rotation = createRotation({
+    keys,
+    journal,
+    publish: config.pod?.publish,
+    nowMs: Date.now,
+    log,
+    ...(config.keys ?? DEFAULTS.keys),
+  });
+  const rotationTimer = setInterval(() => void rotation.look(), 15_000);
+  rotationTimer.unref();
   const selfTest = await proveDenial(governor, me);
   // The record of the test itself is local: the ledger may be reached later than a call can be judged.
   shipped?.engage();
@@ -296,8 +291,20 @@ export async function startGuardian(
     surface,
     api,
     proxyPort,
-    keyId: signer.keyId,
-    signer,
+    get signer() {
+      return journal.signer;
+    },
+    keys,
+    rotation,
+    async revoke(reason) {
+      // In this turn nothing is signed any more; what waits for the disk was signed before.
+      journal.withdraw(`the guardian's key was revoked: ${reason}`);
+      governor.abort();
+      log(
+        JSON.stringify({ level: "error", event: "key_revoked", key: journal.signer.keyId, message: reason }),
+      );
+      await keys.revoke(reason);
+    },
     async swap(next) {
       const candidate = activate(next, roots, Date.now());
       // On disk first: no call is judged by a policy of which the log does not tell.
@@ -312,11 +319,12 @@ export async function startGuardian(
       const state = journal.state();
       return state.state === "open"
         ? { ok: true, why: "" }
-        : { ok: false, why: `the journal is ${state.state}` };
+        : { ok: false, why: state.state === "refused" ? state.reason : `the journal is ${state.state}` };
     },
     async drain(graceMs) {
       governor.stop();
       clearInterval(clockTimer);
+      clearInterval(rotationTimer);
       const until = Date.now() + graceMs;
       while (governor.underWay > 0 && Date.now() < until) await new Promise((r) => setTimeout(r, 20));
       // What a tunnel carries has no end of its own; its record tells how far it came.

@@ -38,7 +38,7 @@ import type { Cursor, Tail } from "./tail.ts";
 export { diskAt } from "./disk.ts";
 export type { Disk, OpenFile } from "./disk.ts";
 export { JournalRefused, JournalUnavailable } from "./failures.ts";
-export { JournalLocked } from "./lock.ts";
+export { JournalLocked, lockFolder } from "./lock.ts";
 export { replaceFile } from "./head.ts";
 export { checkHeads, readJournal } from "./read.ts";
 export type { StoredRecord, StoreReading } from "./read.ts";
@@ -53,7 +53,8 @@ export interface JournalOptions {
   /** Milliseconds since 1970. */
   readonly clock: () => number;
   readonly random: (bytes: number) => Uint8Array;
-  readonly trustHead?: () => TrustHead;
+  /** What a checkpoint signed by this key says of the registry. */
+  readonly trustHead?: (key: KeyId) => TrustHead;
   /** Earlier keys of this guardian, whose nodes are in the log. */
   readonly formerKeys?: readonly Verifier[];
   /** The key that may have been handed over to before the last stop: the log says whether it was. */
@@ -430,7 +431,7 @@ async function start(
         tree_size: tree.size,
         root_hash: tree.root(),
         prev_checkpoint: checkpoint,
-        trust_head: options.trustHead?.() ?? { height: 0, hash: "genesis" },
+        trust_head: options.trustHead?.(signer.keyId) ?? { height: 0, hash: "genesis" },
       }),
     });
     checkpoint = sealed.hash;

@@ -13,7 +13,7 @@ import {
   parseJson,
   stringFrom,
 } from "../../kernel/contracts/contracts.ts";
-import type { KeyId } from "../../kernel/contracts/contracts.ts";
+import type { JsonValue, KeyId } from "../../kernel/contracts/contracts.ts";
 import { signerFromPem, verifierFromRaw } from "../../kernel/crypto/crypto.ts";
 import type { Signer, Verifier } from "../../kernel/crypto/crypto.ts";
 import type { TrustHead } from "../../kernel/proofgraph/proofgraph.ts";
@@ -29,8 +29,8 @@ export interface OwnKeys {
   /** Made, and not yet known to be in force: the log says whether it is. */
   readonly next: Signer | undefined;
   readonly former: readonly Verifier[];
-  /** The registry's head that this guardian knows. */
-  readonly trustHead: TrustHead;
+  /** The registry's head that a checkpoint of this key names. */
+  trustHead(key: KeyId): TrustHead;
   /** Why the key says nothing any more; "" while it is not revoked. */
   readonly revoked: string;
   /** When the key in force was made, as far as is known: milliseconds since 1970, and the size of the tree. */
@@ -39,7 +39,8 @@ export interface OwnKeys {
   prepare(): Promise<Signer>;
   /** The log is under this key: where it is the next one, that takes the place of the old, whose private part goes. */
   settle(inForce: KeyId, nowMs: number, nodes: number): Promise<void>;
-  noteHead(head: TrustHead): Promise<void>;
+  /** The registry's head as it is told. While a rotation is under way only what `next` is to name counts. */
+  noteHead(head: TrustHead, forNext?: "next"): Promise<void>;
   /** Durable before it is answered: a restart signs nothing either. */
   revoke(reason: string): Promise<void>;
 }
@@ -53,12 +54,16 @@ const LIMIT = { bytes: 16 << 20, keys: 1_000_000, depth: 8 };
 interface State {
   readonly former: readonly Verifier[];
   readonly trustHead: TrustHead;
+  /** The same for the next key: it is published at this height or before. */
+  readonly nextHead: TrustHead;
   readonly revoked: string;
   readonly since: OwnKeys["since"];
 }
+const GENESIS: TrustHead = { height: 0, hash: "genesis" };
 const EMPTY: State = {
   former: [],
-  trustHead: { height: 0, hash: "genesis" },
+  trustHead: GENESIS,
+  nextHead: GENESIS,
   revoked: "",
   since: { ms: 0, nodes: 0 },
 };
@@ -70,26 +75,40 @@ const stateBytes = (s: State): Uint8Array =>
       type: "atoll.dev/guardian-keys/v1",
       former: s.former.map((key) => ({ ...publishKey(key) })),
       trust_head: { ...s.trustHead },
+      next_head: { ...s.nextHead },
       revoked: s.revoked,
       since: { ...s.since },
     })}\n`,
   );
 function stateFrom(found: Uint8Array | undefined): State {
   if (found === undefined) return EMPTY;
-  const o = closed(parseJson(found, LIMIT), STATE, ["type", "former", "trust_head", "revoked", "since"]);
+  const o = closed(parseJson(found, LIMIT), STATE, [
+    "type",
+    "former",
+    "trust_head",
+    "next_head",
+    "revoked",
+    "since",
+  ]);
   oneOf(o["type"], "type", ["atoll.dev/guardian-keys/v1"]);
-  const head = closed(o["trust_head"], "trust_head", ["height", "hash"]);
   const since = closed(o["since"], "since", ["ms", "nodes"]);
   return {
     former: arrayFrom(o["former"], "former").map((key, i) =>
       verifierOf(publishedKeyFrom(key, at("former", i)), at("former", i)),
     ),
-    trustHead: {
-      height: integerFrom(head["height"], "height"),
-      hash: head["hash"] === "genesis" ? "genesis" : hashFrom(head["hash"], "hash"),
-    },
+    trustHead: trustHeadFrom(o["trust_head"], "trust_head"),
+    nextHead: trustHeadFrom(o["next_head"], "next_head"),
     revoked: stringFrom(o["revoked"], "revoked", 1000),
     since: { ms: integerFrom(since["ms"], "ms"), nodes: integerFrom(since["nodes"], "nodes") },
+  };
+}
+
+function trustHeadFrom(value: JsonValue | undefined, path: string): TrustHead {
+  const o = closed(value, path, ["height", "hash"]);
+  const { hash } = o;
+  return {
+    height: integerFrom(o["height"], at(path, "height")),
+    hash: hash === "genesis" ? hash : hashFrom(hash, at(path, "hash")),
   };
 }
 
@@ -139,9 +158,10 @@ export async function openKeys(
     get former() {
       return state.former;
     },
-    get trustHead() {
-      return state.trustHead;
-    },
+    trustHead: (key) =>
+      key === mine.keyId || state.nextHead.height <= state.trustHead.height
+        ? state.trustHead
+        : state.nextHead,
     get revoked() {
       return state.revoked;
     },
@@ -156,15 +176,19 @@ export async function openKeys(
       const former = state.former.some((key) => key.keyId === old.keyId)
         ? state.former
         : [...state.former, old];
-      await put({ ...state, former, since: { ms, nodes } });
+      const trustHead = state.nextHead.height > state.trustHead.height ? state.nextHead : state.trustHead;
+      await put({ ...state, former, trustHead, since: { ms, nodes } });
       await disk.rename(NEXT, KEY);
       await disk.syncNames();
       protect(KEY);
       mine = next;
       next = undefined;
     },
-    noteHead: async (trustHead) => {
-      if (trustHead.height > state.trustHead.height) await put({ ...state, trustHead });
+    noteHead: async (head, forNext) => {
+      if (forNext === "next" && head.height > state.nextHead.height) await put({ ...state, nextHead: head });
+      // The old key's checkpoints never name a registry in which it has handed over.
+      if (forNext === undefined && next === undefined && head.height > state.trustHead.height)
+        await put({ ...state, trustHead: head });
     },
     revoke: async (reason) => {
       if (state.revoked === "") await put({ ...state, revoked: reason === "" ? "revoked" : reason });

@@ -45,7 +45,7 @@ export function createRotation(options: RotationOptions): Rotation {
     );
     const head = await options.publish?.(act);
     // The first checkpoint of the new key has to name a registry that knows it.
-    if (head !== undefined) await keys.noteHead(head);
+    if (head !== undefined) await keys.noteHead(head, "next");
     await journal.handOver(next, act);
     await keys.settle(next.keyId, options.nowMs(), journal.treeSize);
     options.log(JSON.stringify({ event: "key_rotated", old: old.keyId, key: next.keyId, reason }));

@@ -1,12 +1,12 @@
 // A guardian and the control stream: what is announced is fetched, verified here and taken up; what is asked goes out.
 
-import { ContractError, isId } from "../../kernel/contracts/contracts.ts";
+import { ContractError, isId, isObject } from "../../kernel/contracts/contracts.ts";
 import type { JsonObject, JsonValue } from "../../kernel/contracts/contracts.ts";
 import type { GuardianConfig } from "../config/config.ts";
 import { activate } from "../guard/guard.ts";
 import type { Running } from "../guard/guard.ts";
 import type { Resolver } from "../resolve/resolve.ts";
-import { openStream } from "../stream/stream.ts";
+import { headIn, openStream } from "../stream/stream.ts";
 import type { Stream } from "../stream/stream.ts";
 import type { PodSettings } from "./environment.ts";
 import { checkStep, hashOf, versionOf } from "./highwater.ts";
@@ -100,6 +100,16 @@ export function linkGuardian(options: LinkOptions): Stream {
       if (!told.ok) say("answer_refused", { approval: id, message: told.reason });
     }
   };
+  /** Where the registry stands, and whether it has revoked our key: that needs no signature, since it only stops us. */
+  const onTrust = async (data: JsonObject): Promise<void> => {
+    const revoked = data["revoked"];
+    if (isObject(revoked) && revoked["key"] === guardian.signer.keyId) {
+      await guardian.revoke(textOf(revoked["reason"]).slice(0, 500));
+      stream.touch();
+    }
+    const head = headIn(data);
+    if (head !== undefined) await guardian.keys.noteHead(head);
+  };
   const onEvent = async (event: string, data: JsonObject): Promise<void> => {
     try {
       if (event === "policy") await onPolicy(data);
@@ -110,6 +120,7 @@ export function linkGuardian(options: LinkOptions): Stream {
         await guardian.freezer.unfreeze(data["unfreeze"] ?? null);
         stream.touch();
       } else if (event === "approval") await onAnswers(data);
+      else if (event === "trust") await onTrust(data);
     } catch (error) {
       // What is refused leaves everything as it was; the operator sees by our report what we run.
       say(`${event}_refused`, { message: messageOf(error) });
@@ -120,7 +131,7 @@ export function linkGuardian(options: LinkOptions): Stream {
     caFile: settings.controlCa,
     tokenFile: settings.controlToken,
     podUid: settings.podUid,
-    signer: guardian.signer,
+    signer: () => guardian.signer,
     onEvent,
     report: () => ({
       policy_hash: guardian.active.policy.hash,

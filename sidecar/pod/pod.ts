@@ -147,6 +147,10 @@ async function serve(settings: PodSettings): Promise<void> {
       pod: {
         heartbeatAgeMs: () => link?.heartbeatAgeMs() ?? "never",
         broken: () => standing.broken(),
+        publish: async (act) => {
+          if (link === undefined) throw new Error("the control stream is not open yet");
+          return await link.rotate(act);
+        },
         opened: (challenge) => {
           void link
             ?.challenge(challenge)
@@ -169,7 +173,7 @@ async function serve(settings: PodSettings): Promise<void> {
   standing.attach(guardian, () => link?.touch());
   say("serving", {
     policy: guardian.active.version,
-    key: guardian.keyId,
+    key: guardian.signer.keyId,
     journal: join(settings.journalDir),
   });
   await stopping.promise;

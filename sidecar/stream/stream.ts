@@ -6,9 +6,10 @@ import { request } from "node:https";
 import type { IncomingMessage } from "node:http";
 import { setTimeout as pause } from "node:timers/promises";
 import { canonicalize } from "../../kernel/canonicalize/canonicalize.ts";
-import { LIMITS, isObject, parseJson } from "../../kernel/contracts/contracts.ts";
+import { LIMITS, isHash, isObject, parseJson } from "../../kernel/contracts/contracts.ts";
 import type { JsonObject, JsonValue } from "../../kernel/contracts/contracts.ts";
 import type { Signer } from "../../kernel/crypto/crypto.ts";
+import type { TrustHead } from "../../kernel/proofgraph/proofgraph.ts";
 import { makeResolver, parseNetwork } from "../resolve/resolve.ts";
 import type { Resolver } from "../resolve/resolve.ts";
 import { answerOf } from "../ship/ship.ts";
@@ -22,7 +23,8 @@ export interface StreamOptions {
   readonly caFile: string;
   readonly tokenFile: string;
   readonly podUid: string;
-  readonly signer: Signer;
+  /** The key that signs now. */
+  readonly signer: () => Signer;
   readonly onEvent: (event: string, data: JsonObject) => Promise<void>;
   /** What the guardian says of itself; told on every connection, on every change and every ten seconds. */
   readonly report: () => JsonObject;
@@ -35,6 +37,8 @@ export interface Stream {
   connected(): boolean;
   fetchBundle(hash: string): Promise<JsonObject>;
   challenge(challenge: JsonObject): Promise<void>;
+  /** Brings the act of a key that hands over; resolves with the registry's head, if there is a registry. */
+  rotate(act: JsonObject): Promise<TrustHead | undefined>;
   /** The ledger is reached where the control stream is. */
   readonly ledger: LedgerLink;
   /** Sends a report soon. */
@@ -50,6 +54,14 @@ const ANSWER_LIMIT = LIMITS.policy.bytes;
 const REPORT_MS = 10_000;
 /** Three heartbeats that did not come: the connection is dead, whatever TCP thinks. */
 const SILENCE_MS = 16_000;
+
+/** The registry's head as the operator tells it. */
+export function headIn(body: JsonObject): TrustHead | undefined {
+  const { height, hash } = body;
+  return typeof height === "number" && Number.isSafeInteger(height) && height > 0 && isHash(hash)
+    ? { height, hash }
+    : undefined;
+}
 
 export function openStream(options: StreamOptions): Stream {
   const { hostname, port } = new URL(options.url);
@@ -116,16 +128,17 @@ export function openStream(options: StreamOptions): Stream {
   const short = (): AbortSignal => AbortSignal.any([stop.signal, AbortSignal.timeout(10_000)]);
   /** Shows that we hold the key: a nonce of the server's, signed. */
   const signed = (nonce: JsonValue | undefined): Record<string, string> => {
+    const signer = options.signer();
     if (typeof nonce !== "string" || !/^[0-9a-f]{16,128}$/.test(nonce)) throw new Error("no nonce");
     return {
-      "x-atoll-key": Buffer.from(options.signer.publicKey).toString("hex"),
+      "x-atoll-key": Buffer.from(signer.publicKey).toString("hex"),
       "x-atoll-nonce": nonce,
-      "x-atoll-signature": options.signer.sign(
+      "x-atoll-signature": signer.sign(
         canonicalize({
           type: "atoll.dev/hello/v1",
           nonce,
           pod_uid: options.podUid,
-          key_id: options.signer.keyId,
+          key_id: signer.keyId,
         }),
       ),
     };
@@ -232,6 +245,7 @@ export function openStream(options: StreamOptions): Stream {
       );
     },
     challenge: async (challenge) => void (await tell("/v1/approvals", challenge)),
+    rotate: async (act) => headIn(await tell("/v1/rotate", act)),
     touch: () => wake.resolve(),
     close: () => {
       stop.abort();

@@ -106,7 +106,7 @@ test("policies, roles and freezes are revoked, granted and lifted by those who m
   expect(write("ROLE_REVOKE", { revocation })).toEqual({ ok: true });
   expect(registry.keyFor("policy", second.keyId)).toBe("TRUST_KEY_REVOKED");
   const keyRevocation = signAct(
-    { type: "atoll.dev/key-revocation/v1", key: ceiling.keyId, reason: "r" },
+    { type: "atoll.dev/key-revocation/v1", key: ceiling.keyId, reason: "r", honoured: "" },
     at,
     ceiling,
   );
@@ -164,7 +164,7 @@ test("an event whose author may not author it is refused, and changes nothing", 
       "KEY_REVOKE",
       {
         revocation: signAct(
-          { type: "atoll.dev/key-revocation/v1", key: policy.keyId, reason: "r" },
+          { type: "atoll.dev/key-revocation/v1", key: policy.keyId, reason: "r", honoured: "" },
           at,
           ceiling,
         ),
