@@ -1,12 +1,9 @@
-// The admin socket of a guardian that runs on this machine: stop it, let it go on, look at it.
+// The admin socket of a guardian that runs on this machine, and what it says of itself.
 
 import { request } from "node:http";
-import { readFileSync } from "node:fs";
 import { parseArgs } from "node:util";
-import { LIMITS, isObject, parseJson, timestampOf } from "../kernel/contracts/contracts.ts";
+import { LIMITS, isObject, parseJson } from "../kernel/contracts/contracts.ts";
 import type { JsonObject } from "../kernel/contracts/contracts.ts";
-import { signObject, signerFromPem } from "../kernel/crypto/crypto.ts";
-import { UsageError } from "./io.ts";
 import type { Io } from "./io.ts";
 
 export interface AdminReply {
@@ -53,73 +50,6 @@ export async function adminOrThrow(...args: Parameters<typeof callAdmin>): Promi
 
 export const DEFAULT_SOCKET = ".atoll/admin.sock";
 export const textIn = (o: JsonObject, key: string): string => (typeof o[key] === "string" ? o[key] : "");
-
-const FREEZE = `usage: atoll freeze --reason R [--socket PATH]
-Stops the agent of the guardian at PATH (${DEFAULT_SOCKET}) until an approver lets it go on.`;
-
-export async function freeze(argv: readonly string[], io: Io): Promise<number> {
-  const { values } = parseArgs({
-    args: [...argv],
-    options: {
-      socket: { type: "string" },
-      reason: { type: "string" },
-      help: { type: "boolean", short: "h" },
-    },
-  });
-  if (values.help === true) {
-    io.stdout.write(`${FREEZE}\n`);
-    return 0;
-  }
-  if (values.reason === undefined || values.reason === "")
-    throw new UsageError("--reason is missing", FREEZE);
-  const body = await adminOrThrow(values.socket ?? DEFAULT_SOCKET, "POST", "/freeze", {
-    reason: values.reason,
-    by: io.env["USER"] ?? "",
-  });
-  io.stdout.write(`frozen by node ${textIn(body, "node")}\n`);
-  return 0;
-}
-
-const UNFREEZE = `usage: atoll unfreeze --key FILE [--reason R] [--socket PATH]
-Lifts the freeze in force; FILE is the private key of an approver.`;
-
-export async function unfreeze(argv: readonly string[], io: Io): Promise<number> {
-  const { values } = parseArgs({
-    args: [...argv],
-    options: {
-      socket: { type: "string" },
-      reason: { type: "string" },
-      key: { type: "string" },
-      help: { type: "boolean", short: "h" },
-    },
-  });
-  if (values.help === true) {
-    io.stdout.write(`${UNFREEZE}\n`);
-    return 0;
-  }
-  if (values.key === undefined) throw new UsageError("--key is missing", UNFREEZE);
-  const signer = signerFromPem(readFileSync(values.key, "utf8"));
-  const socket = values.socket ?? DEFAULT_SOCKET;
-  const status = await adminOrThrow(socket, "GET", "/status");
-  const frozen = status["freeze"];
-  if (!isObject(frozen)) {
-    io.stdout.write("nothing is frozen\n");
-    return 0;
-  }
-  const signed = signObject(
-    {
-      type: "atoll.dev/unfreeze/v1",
-      freeze: textIn(frozen, "node"),
-      reason: values.reason ?? "",
-      at: timestampOf(Date.now()),
-      key_id: signer.keyId,
-    },
-    signer,
-  );
-  await adminOrThrow(socket, "POST", "/unfreeze", signed);
-  io.stdout.write(`unfrozen (it was: ${textIn(frozen, "reason")})\n`);
-  return 0;
-}
 
 const STATUS = `usage: atoll status [--socket PATH]`;
 

@@ -1,50 +1,68 @@
 // `atoll approvals | approve | reject | override | review`: a person sees what would happen, and signs exactly that.
 
 import { readFileSync } from "node:fs";
-import { createInterface } from "node:readline/promises";
 import { parseArgs } from "node:util";
 import { isObject } from "../kernel/contracts/contracts.ts";
-import type { JsonObject, JsonValue } from "../kernel/contracts/contracts.ts";
+import type { JsonObject } from "../kernel/contracts/contracts.ts";
 import { signerFromPem } from "../kernel/crypto/crypto.ts";
 import type { Signer } from "../kernel/crypto/crypto.ts";
 import { signAssertion, signOverride, signReview } from "../kernel/escalation/ceremony/ceremony.ts";
-import { DEFAULT_SOCKET, adminOrThrow } from "./admin.ts";
+import { PLACE_OPTIONS, PLACE_USAGE, placeOf } from "./cluster.ts";
 import { UsageError } from "./io.ts";
 import type { Command, Io } from "./io.ts";
+import { clusterRequests, socketRequests } from "./requests.ts";
+import type { Requests } from "./requests.ts";
+import { question, shownTo } from "./screen.ts";
 import { hiddenIn, visible } from "./visible.ts";
 
-const LIST = `usage: atoll approvals [--all] [--json] [--socket PATH]
-What waits for a person, and overrides that nobody has reviewed. --all also lists what is over.`;
+const LIST = `usage: atoll approvals [--all] [-A] [options]
+What waits for a person, and overrides that nobody has reviewed.
+  --all              also what is over
+  -A, --all-namespaces
+${PLACE_USAGE}
+exit 0 listed, also when nothing waits; 1 not (no cluster, no right); 2 wrong use`;
 
 export async function approvals(argv: readonly string[], io: Io): Promise<number> {
   const { values } = parseArgs({
     args: [...argv],
     options: {
-      socket: { type: "string" },
+      ...PLACE_OPTIONS,
       all: { type: "boolean" },
-      json: { type: "boolean" },
-      help: { type: "boolean", short: "h" },
+      "all-namespaces": { type: "boolean", short: "A" },
     },
   });
   if (values.help === true) {
     io.stdout.write(`${LIST}\n`);
     return 0;
   }
-  const list = await known(values.socket ?? DEFAULT_SOCKET);
-  const shown =
-    values.all === true
-      ? list
-      : list.filter((a) => a["state"] === "pending" || a["state"] === "granted" || a["review_open"] === true);
-  if (values.json === true) {
-    io.stdout.write(`${JSON.stringify(shown)}\n`);
+  const everywhere = values["all-namespaces"] === true;
+  const place = placeOf(values, everywhere, LIST);
+  const requests = place.kind === "socket" ? socketRequests(place.path) : clusterRequests(place.cluster);
+  try {
+    const list = await requests.list(everywhere);
+    const shown =
+      values.all === true
+        ? list
+        : list.filter(
+            (a) => a["state"] === "pending" || a["state"] === "granted" || a["review_open"] === true,
+          );
+    if (values.json === true) {
+      io.stdout.write(`${JSON.stringify(shown)}\n`);
+      return 0;
+    }
+    for (const a of shown) {
+      const where = textIn(a, "namespace") === "" ? "" : `${visible(textIn(a, "namespace"))}  `;
+      const review = a["review_open"] === true ? "  overridden, review is open" : "";
+      const edited = textIn(a, "fault") === "" ? "" : "  EDITED: it cannot be answered";
+      io.stdout.write(
+        `${where}${visible(textIn(a, "id"))}  ${visible(textIn(a, "state")).padEnd(8)}  ${visible(textIn(a, "tool"))}  until ${visible(textIn(a, "expires_at"))}${review}${edited}\n`,
+      );
+    }
+    if (shown.length === 0) io.stdout.write("nothing waits for a person\n");
     return 0;
+  } finally {
+    requests.close();
   }
-  for (const a of shown)
-    io.stdout.write(
-      `${textIn(a, "id")}  ${textIn(a, "state").padEnd(8)}  ${visible(textIn(a, "tool"))}  until ${textIn(a, "expires_at")}${a["review_open"] === true ? "  overridden, review is open" : ""}\n`,
-    );
-  if (shown.length === 0) io.stdout.write("nothing waits for a person\n");
-  return 0;
 }
 
 type Act = "approve" | "reject" | "override" | "review";
@@ -59,9 +77,14 @@ The ceiling still holds, and a review stays open until an approver signs it with
     "Closes the review of an override with an approver's private key FILE, after showing what was overridden.",
 };
 const usageOf = (act: Act): string =>
-  `usage: atoll ${act} ID --key FILE${act === "override" ? " --reason R" : ""} [--socket PATH] [--yes-to TOOL]
+  `usage: atoll ${act} ID --key FILE${act === "override" ? " --reason R" : ""} [--yes-to TOOL] [options]
 ${WHAT[act]}
---yes-to TOOL answers the question beforehand; what is shown is the same.`;
+The key does not leave this machine. What is signed is the hash of what is shown, so that nobody in between can have another
+call answered.
+  --yes-to TOOL      answers the question beforehand; what is shown is the same
+  --wait SECONDS     how long to wait for the guardian's word, in a cluster (10)
+${PLACE_USAGE}
+exit 0 counted by the guardian, 1 not (refused, not found, over, not confirmed in time), 2 wrong use`;
 
 export const approve: Command = (argv, io) => act("approve", argv, io);
 export const reject: Command = (argv, io) => act("reject", argv, io);
@@ -74,11 +97,11 @@ async function act(what: Act, argv: readonly string[], io: Io): Promise<number> 
     args: [...argv],
     allowPositionals: true,
     options: {
-      socket: { type: "string" },
+      ...PLACE_OPTIONS,
       key: { type: "string" },
       reason: { type: "string" },
       "yes-to": { type: "string" },
-      help: { type: "boolean", short: "h" },
+      wait: { type: "string" },
     },
   });
   if (values.help === true) {
@@ -90,12 +113,47 @@ async function act(what: Act, argv: readonly string[], io: Io): Promise<number> 
   if (values.key === undefined) throw new UsageError("--key is missing", usage);
   const reason = values.reason ?? "";
   if (what === "override" && reason === "") throw new UsageError("--reason is missing", usage);
+  const seconds = Number(values.wait ?? "10");
+  if (!(seconds >= 0 && seconds <= 3600)) throw new UsageError("--wait is a number of seconds", usage);
   const signer = signerFromPem(readFileSync(values.key, "utf8"));
-  const socket = values.socket ?? DEFAULT_SOCKET;
-  const found = (await known(socket)).find((a) => a["id"] === id);
-  const challenge = found?.["challenge"];
-  if (found === undefined || !isObject(challenge) || challenge["approval_id"] !== id)
-    throw new Error(`there is no approval \`${id}\``);
+  const place = placeOf(values, false, usage);
+  const requests =
+    place.kind === "socket" ? socketRequests(place.path) : clusterRequests(place.cluster, seconds);
+  try {
+    return await answer(what, id.replace(/^apr-/, "apr_"), {
+      io,
+      requests,
+      signer,
+      reason,
+      yesTo: values["yes-to"],
+      json: values.json === true,
+    });
+  } finally {
+    requests.close();
+  }
+}
+
+/** Shows one request, asks, signs, hands in. */
+export async function answer(
+  what: Act,
+  id: string,
+  o: {
+    readonly io: Io;
+    readonly requests: Requests;
+    readonly signer: Signer;
+    readonly reason: string;
+    readonly yesTo: string | undefined;
+    readonly json: boolean;
+  },
+): Promise<number> {
+  const { io, requests, signer } = o;
+  const found = await requests.find(id);
+  if (found === undefined) throw new Error(`there is no approval \`${visible(id)}\` ${requests.where}`);
+  const fault = textIn(found, "fault");
+  if (fault !== "") throw new Error(`the request was edited: ${fault}; nothing was signed`);
+  const challenge = found["challenge"];
+  if (!isObject(challenge) || challenge["approval_id"] !== id)
+    throw new Error("the challenge is of another approval; nothing was signed");
   const shown = challenge["shown"];
   if (
     !isObject(shown) ||
@@ -105,23 +163,29 @@ async function act(what: Act, argv: readonly string[], io: Io): Promise<number> 
     throw new Error("the challenge shows another call than it is for");
   const state = textIn(found, "state");
   if (what === "review" ? found["review_open"] !== true : state !== "pending" && state !== "granted")
-    throw new Error(what === "review" ? "there is no override to review" : `the approval is ${state}`);
-  const interactive = values["yes-to"] === undefined;
-  if (!(await shownTo(io, screen(what, found, challenge, shown), interactive))) {
+    throw new Error(
+      what === "review" ? "there is no override to review" : `the approval is ${visible(state)}`,
+    );
+  const interactive = o.yesTo === undefined;
+  const out = o.json ? io.stderr : io.stdout;
+  const lines = [...requests.lines(found), ...screen(what, found, challenge, shown)];
+  if (!(await shownTo(io, lines, interactive, out))) {
     io.stderr.write("not everything was shown; nothing was signed\n");
     return 1;
   }
   const shownAt = Date.now();
   const tool = textIn(shown, "tool");
-  const typed = values["yes-to"] ?? (await question(io, `To ${what}, type the tool's name: `));
+  const typed = o.yesTo ?? (await question(io, `To ${what}, type the tool's name: `));
   if (typed.trim() !== tool) {
-    io.stderr.write(`that is not \`${tool}\`; nothing was signed\n`);
+    io.stderr.write(`that is not \`${visible(tool)}\`; nothing was signed\n`);
     return 1;
   }
-  if (what === "approve") await hold(io, challenge, shownAt);
-  const { path, body } = signed(what, { id, found, challenge, reason, shownAt, signer });
-  const result = await adminOrThrow(socket, "POST", path, body);
-  io.stdout.write(`${DONE[what]} by ${signer.keyId}; the approval is ${textIn(result, "state")}\n`);
+  if (what === "approve") await hold(out, challenge, shownAt);
+  const body = signed(what, { found, challenge, reason: o.reason, shownAt, signer });
+  const result = await requests.hand(what === "review" ? "review" : "answer", id, body, signer.keyId);
+  const after = textIn(result, "state");
+  if (o.json) io.stdout.write(`${JSON.stringify({ id, act: what, key_id: signer.keyId, state: after })}\n`);
+  else io.stdout.write(`${DONE[what]} by ${signer.keyId}; the approval is ${visible(after)}\n`);
   return 0;
 }
 const DONE: Readonly<Record<Act, string>> = {
@@ -134,40 +198,32 @@ const DONE: Readonly<Record<Act, string>> = {
 function signed(
   what: Act,
   a: {
-    readonly id: string;
     readonly found: JsonObject;
     readonly challenge: JsonObject;
     readonly reason: string;
     readonly shownAt: number;
     readonly signer: Signer;
   },
-): { readonly path: string; readonly body: JsonObject } {
+): JsonObject {
   const at = Date.now();
-  const path = `/approvals/${a.id}`;
-  if (what === "override") return { path, body: signOverride(a.challenge, a.reason, at, a.signer) };
-  if (what === "review") {
-    const taken = a.found["override"];
-    if (!isObject(taken)) throw new Error("there is no override to review");
-    return { path: `${path}/review`, body: signReview(taken, at, a.signer) };
-  }
-  return { path, body: signAssertion(a.challenge, { decision: what, shownAt: a.shownAt, at }, a.signer) };
+  if (what === "override") return signOverride(a.challenge, a.reason, at, a.signer);
+  if (what !== "review")
+    return signAssertion(a.challenge, { decision: what, shownAt: a.shownAt, at }, a.signer);
+  const taken = a.found["override"];
+  if (!isObject(taken)) throw new Error("there is no override to review");
+  return signReview(taken, at, a.signer);
 }
 
 /** The hold is part of what was agreed: a yes before it is over is not valid. */
-async function hold(io: Io, challenge: JsonObject, shownAt: number): Promise<void> {
+async function hold(out: Io["stdout"], challenge: JsonObject, shownAt: number): Promise<void> {
   const terms = challenge["ceremony"];
   const seconds = isObject(terms) && typeof terms["hold_seconds"] === "number" ? terms["hold_seconds"] : 0;
   const left = shownAt + seconds * 1000 - Date.now();
   if (left <= 0) return;
-  io.stdout.write(`holding for ${Math.ceil(left / 1000)} s\n`);
+  out.write(`holding for ${Math.ceil(left / 1000)} s\n`);
   await new Promise((resolve) => setTimeout(resolve, left));
 }
 
-async function known(socket: string): Promise<JsonObject[]> {
-  const body = await adminOrThrow(socket, "GET", "/approvals");
-  const list = body["approvals"];
-  return Array.isArray(list) ? list.filter((a: JsonValue) => isObject(a)) : [];
-}
 const textIn = (o: JsonObject, key: string): string => (typeof o[key] === "string" ? o[key] : "");
 const numberIn = (o: JsonObject, key: string): number => (typeof o[key] === "number" ? o[key] : 0);
 
@@ -207,40 +263,4 @@ function screen(what: Act, found: JsonObject, challenge: JsonObject, shown: Json
         ]
       : []),
   ];
-}
-
-/** Shows the lines, a page at a time where a person sits at a terminal. False when they did not read to the end. */
-async function shownTo(io: Io, lines: readonly string[], interactive: boolean): Promise<boolean> {
-  const terminal = interactive && io.stdout === process.stdout && process.stdout.isTTY;
-  const width = terminal ? Math.max(20, process.stdout.columns || 80) : 0;
-  // A line wider than the terminal is broken here, so that a page is what fits on the screen.
-  const rows = terminal ? lines.flatMap((l) => pieces(l, width)) : lines;
-  const page = terminal ? Math.max(5, (process.stdout.rows || 24) - 2) : rows.length;
-  for (let at = 0; at < rows.length; at += page) {
-    io.stdout.write(`${rows.slice(at, at + page).join("\n")}\n`);
-    const left = rows.length - at - page;
-    if (
-      left > 0 &&
-      !/^$/.test((await question(io, `-- ${left} more lines: Enter goes on, q ends -- `)).trim())
-    )
-      return false;
-  }
-  return true;
-}
-function pieces(text: string, width: number): string[] {
-  const characters = Array.from(text);
-  const out: string[] = [];
-  for (let at = 0; at === 0 || at < characters.length; at += width)
-    out.push(characters.slice(at, at + width).join(""));
-  return out;
-}
-
-async function question(io: Io, text: string): Promise<string> {
-  if (io.stdin !== process.stdin) return "";
-  const reader = createInterface({ input: process.stdin, output: process.stdout });
-  try {
-    return await reader.question(text);
-  } finally {
-    reader.close();
-  }
 }

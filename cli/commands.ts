@@ -49,12 +49,12 @@ export const COMMANDS: Readonly<Record<string, Entry>> = {
     load: async () => (await import("./admin.ts")).status,
   },
   freeze: {
-    summary: "stop an agent now",
-    load: async () => (await import("./admin.ts")).freeze,
+    summary: "stop agents now, here or in a cluster",
+    load: async () => (await import("./freeze.ts")).freeze,
   },
   unfreeze: {
-    summary: "let a stopped agent go on, with an approver's key",
-    load: async () => (await import("./admin.ts")).unfreeze,
+    summary: "let stopped agents go on, with an approver's key",
+    load: async () => (await import("./freeze.ts")).unfreeze,
   },
   keys: {
     summary: "have a guardian's key followed by another, or revoke it",

@@ -30,7 +30,17 @@ export interface GuardianReport {
   /** Names of the probes that were answered, as `leg name`. */
   readonly failing: readonly { readonly leg: "lock" | "network"; readonly probe: string }[];
   readonly decisions: { readonly total: number; readonly denied: number; readonly errors: number };
+  /** Its approvals as they stand. */
+  readonly approvals: readonly ApprovalReport[];
   readonly at: number;
+}
+export interface ApprovalReport {
+  readonly id: string;
+  readonly state: string;
+  /** Keys whose answers it has counted. */
+  readonly counted: readonly string[];
+  readonly refused: readonly { readonly key: string; readonly message: string }[];
+  readonly reviewOpen: boolean;
 }
 export interface ControlOptions {
   readonly port: number;
@@ -169,6 +179,7 @@ export async function startControl(options: ControlOptions): Promise<Control> {
           denied: count(decisions["denied"]),
           errors: count(decisions["errors"]),
         },
+        approvals: approvalsOf(body["approvals"]),
         at: now(),
       });
       // With the nonce for its next report: one connection less for each.
@@ -239,6 +250,39 @@ export async function startControl(options: ControlOptions): Promise<Control> {
   };
 }
 
+const oneLine = (v: Json | undefined, most: number): string =>
+  text(v)
+    .slice(0, most)
+    .replaceAll(/[^ -~]/g, "?");
+const list = (v: Json | undefined): readonly Json[] => (Array.isArray(v) ? v : []);
+const KEY_ID = /^ed25519:[0-9a-f]{16}$/;
+const STATES: ReadonlySet<string> = new Set(["pending", "granted", "rejected", "expired", "invalid", "used"]);
+
+const approvalsOf = (v: Json | undefined): readonly ApprovalReport[] =>
+  list(v)
+    .slice(0, 32)
+    .flatMap((each) => {
+      if (!isMap(each) || !/^apr_[0-9a-f]{32}$/.test(text(each["id"])) || !STATES.has(text(each["state"])))
+        return [];
+      const refused = list(each["refused"]).flatMap((r) =>
+        isMap(r) && KEY_ID.test(text(r["key_id"]))
+          ? [{ key: text(r["key_id"]), message: oneLine(r["message"], 300) }]
+          : [],
+      );
+      return [
+        {
+          id: text(each["id"]),
+          state: text(each["state"]),
+          counted: list(each["counted"])
+            .map(text)
+            .filter((key) => KEY_ID.test(key))
+            .slice(0, 32),
+          refused: refused.slice(0, 32),
+          reviewOpen: each["review_open"] === true,
+        },
+      ];
+    });
+
 /** A guardian's own words end in a condition: few, short, and of one line. */
 const failingOf = (v: Json | undefined): GuardianReport["failing"] =>
   (Array.isArray(v) ? v : []).slice(0, 16).flatMap((each: Json) => {
@@ -246,9 +290,7 @@ const failingOf = (v: Json | undefined): GuardianReport["failing"] =>
     return [
       {
         leg: each["leg"],
-        probe: text(each["probe"])
-          .slice(0, 120)
-          .replaceAll(/[^ -~]/g, "?"),
+        probe: oneLine(each["probe"], 120),
       },
     ];
   });

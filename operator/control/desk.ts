@@ -14,6 +14,7 @@ import type { Client } from "../runtime/runtime.ts";
 import { bundleText } from "../sidecar/sidecar.ts";
 import type { PodState } from "../sidecar/sidecar.ts";
 import type { Control, GuardianReport, StreamEvent, StreamPod } from "./control.ts";
+import { approvalEvent, asked, statusOf } from "./asked.ts";
 import { makeFreezeOrders, said } from "./freezes.ts";
 import type { PodIdentity } from "./identity.ts";
 
@@ -126,23 +127,11 @@ export function makeDesk(options: DeskOptions): Desk {
   const approvals = reflect({
     client: options.client,
     path: "/apis/atoll.dev/v1alpha1/approvalrequests",
-    project: (o): { podUid: string; id: string; assertions: Json } => {
-      const spec = isMap(o["spec"]) ? o["spec"] : {};
-      const status = isMap(o["status"]) ? o["status"] : {};
-      return {
-        podUid: text(spec["podUid"]),
-        id: text(spec["approvalId"]),
-        assertions: status["assertions"] ?? [],
-      };
-    },
+    project: asked,
     onChange: (_key, value) => {
-      if (value === undefined || !Array.isArray(value.assertions) || value.assertions.length === 0) return;
-      control?.send({ podUid: value.podUid }, approvalEvent(value));
+      if (value !== undefined && value.answered)
+        control?.send({ podUid: value.podUid }, approvalEvent(value));
     },
-  });
-  const approvalEvent = (value: { id: string; assertions: Json }): StreamEvent => ({
-    event: "approval",
-    data: { approval_id: value.id, assertions: value.assertions },
   });
 
   return {
@@ -165,9 +154,7 @@ export function makeDesk(options: DeskOptions): Desk {
         ...(policy === undefined
           ? []
           : [policy.staged?.uids.has(pod.uid) === true ? policy.staged.event : policy.event]),
-        ...[...approvals.items.values()]
-          .filter((a) => a.podUid === pod.uid && Array.isArray(a.assertions) && a.assertions.length > 0)
-          .map(approvalEvent),
+        ...[...approvals.items.values()].filter((a) => a.podUid === pod.uid && a.answered).map(approvalEvent),
       ];
     },
     bundleByHash: (hash) => bundles.get(hash),
@@ -226,6 +213,28 @@ export function makeDesk(options: DeskOptions): Desk {
       const changed = before === undefined || said(before) !== said(report);
       const sidecar = byUid(report.identity.podUid)?.labels[LABEL_SIDECAR];
       if (changed && sidecar !== undefined) options.onChange(sidecar);
+      const { namespace, podUid } = report.identity;
+      for (const told of report.approvals) {
+        const name = told.id.replace("_", "-");
+        const known = approvals.items.get(`${namespace}/${name}`);
+        // A guardian speaks of its own approvals, and only what is new is written.
+        if (known?.podUid !== podUid || known.id !== told.id) continue;
+        const status = statusOf(told, known, now());
+        if (status === undefined) continue;
+        void applyObject(
+          options.client,
+          `/apis/atoll.dev/v1alpha1/namespaces/${namespace}/approvalrequests/${name}/status`,
+          { apiVersion: API_VERSION, kind: "ApprovalRequest", metadata: { name, namespace }, status },
+          "atoll-control",
+        ).catch((error: unknown) =>
+          options.log({
+            level: "error",
+            event: "approval-status",
+            approval: told.id,
+            message: error instanceof Error ? error.message : "",
+          }),
+        );
+      }
     },
     async onChallenge(identity, challenge) {
       const id = text(challenge["approval_id"]);
@@ -239,7 +248,20 @@ export function makeDesk(options: DeskOptions): Desk {
         {
           apiVersion: API_VERSION,
           kind: "ApprovalRequest",
-          metadata: { name, namespace: identity.namespace },
+          metadata: {
+            name,
+            namespace: identity.namespace,
+            // It goes when its pod goes; what was decided is in the pod's journal.
+            ownerReferences: [
+              {
+                apiVersion: "v1",
+                kind: "Pod",
+                name: identity.podName,
+                uid: identity.podUid,
+                controller: false,
+              },
+            ],
+          },
           spec: {
             approvalId: id,
             sidecar: byUid(identity.podUid)?.labels[LABEL_SIDECAR] ?? "",

@@ -91,14 +91,38 @@ export function linkGuardian(options: LinkOptions): Stream {
       throw new ContractError("ceiling", "is not the one that this pod's shape names");
     return { bundle, ceiling };
   };
+  /** Why answers did not count, by approval and by the key that they name. */
+  const refusals = new Map<string, Map<string, string>>();
   /** Everything that people said about one call, from the beginning each time: what was counted before is refused again. */
   const onAnswers = async (data: JsonObject): Promise<void> => {
-    const { approval_id: id, assertions } = data;
-    if (typeof id !== "string" || !isId("apr", id) || !Array.isArray(assertions)) return;
-    for (const assertion of assertions) {
-      const told = await guardian.ceremonies.answer(id, assertion);
-      if (!told.ok) say("answer_refused", { approval: id, message: told.reason });
-    }
+    const { approval_id: id, assertions, reviews } = data;
+    if (typeof id !== "string" || !isId("apr", id)) return;
+    const refused = new Map<string, string>();
+    const note = (signed: JsonValue, message: string): void => {
+      say("answer_refused", { approval: id, message });
+      const key = isObject(signed) ? textOf(signed["key_id"]) : "";
+      if (refused.size < 32 && guardian.ceremonies.get(id)?.approvedBy.some((k) => k === key) !== true)
+        refused.set(key, message);
+    };
+    const each = async (
+      list: JsonValue | undefined,
+      take: (signed: JsonValue) => ReturnType<typeof guardian.ceremonies.answer>,
+    ): Promise<void> => {
+      for (const signed of Array.isArray(list) ? list : [])
+        try {
+          const told = await take(signed);
+          if (!told.ok) note(signed, told.reason);
+        } catch (error) {
+          // One that is no answer at all must not stand in the way of the others.
+          note(signed, messageOf(error));
+        }
+    };
+    await each(assertions, (signed) => guardian.ceremonies.answer(id, signed));
+    if (guardian.ceremonies.get(id)?.reviewOpen === true)
+      await each(reviews, (signed) => guardian.ceremonies.review(id, signed, guardian.active.policy));
+    if (refusals.size > 64) refusals.clear();
+    refusals.set(id, refused);
+    stream.touch();
   };
   /** Where the registry stands, and whether it has revoked our key: that needs no signature, since it only stops us. */
   const onTrust = async (data: JsonObject): Promise<void> => {
@@ -110,16 +134,22 @@ export function linkGuardian(options: LinkOptions): Stream {
     const head = headIn(data);
     if (head !== undefined) await guardian.keys.noteHead(head);
   };
+  /** The latest approvals as they stand: people wait to see what became of their answers. */
+  const approvals = (): JsonValue =>
+    guardian.ceremonies.all.slice(-32).map((a) => ({
+      id: a.id,
+      state: a.state,
+      counted: a.approvedBy,
+      review_open: a.reviewOpen,
+      refused: [...(refusals.get(a.id) ?? [])].map(([key_id, message]) => ({ key_id, message })),
+    }));
   const onEvent = async (event: string, data: JsonObject): Promise<void> => {
     try {
       if (event === "policy") await onPolicy(data);
-      else if (event === "freeze") {
-        await guardian.freezer.hear(data);
-        stream.touch();
-      } else if (event === "unfreeze") {
-        await guardian.freezer.unfreeze(data["unfreeze"] ?? null);
-        stream.touch();
-      } else if (event === "approval") await onAnswers(data);
+      // No report at once: a fleet that is frozen would all speak in one moment.
+      else if (event === "freeze") await guardian.freezer.hear(data);
+      else if (event === "unfreeze") await guardian.freezer.unfreeze(data["unfreeze"] ?? null);
+      else if (event === "approval") await onAnswers(data);
       else if (event === "trust") await onTrust(data);
     } catch (error) {
       // What is refused leaves everything as it was; the operator sees by our report what we run.
@@ -138,7 +168,7 @@ export function linkGuardian(options: LinkOptions): Stream {
       ceiling_hash: guardian.active.policy.ceilingHash,
       ...options.more(),
       decisions: guardian.telemetry.totals(),
-      frozen: guardian.freezer.inForce.map(({ order }): JsonValue => order),
+      approvals: approvals(),
     }),
     log: options.log,
     ...(options.resolver === undefined ? {} : { resolver: options.resolver }),

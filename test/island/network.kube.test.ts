@@ -64,6 +64,7 @@ const report = (more: {
     decisions: { total: 0, denied: 0, errors: 0 },
     at: Date.now(),
     failing: [],
+    approvals: [],
     ...more,
   });
 

@@ -181,7 +181,7 @@ test("a new version, a freeze and an answered approval reach the guardian", asyn
     "application/merge-patch+json",
   );
   await until("the answer is heard", async () => Promise.resolve(seen("approval") !== undefined));
-  expect(seen("approval")).toEqual({ approval_id: id, assertions: [assertion] });
+  expect(seen("approval")).toEqual({ approval_id: id, reviews: [], assertions: [assertion] });
 });
 
 test("what guardians report shows in the status", async () => {

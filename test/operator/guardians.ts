@@ -12,18 +12,24 @@ import { readPolicyFile } from "../../sidecar/pod/environment.ts";
 import { keptBundles } from "../../sidecar/pod/kept.ts";
 import { until } from "./api.ts";
 import type { Json } from "./api.ts";
-import { ROOTS, approverKey, pod } from "./whole.ts";
+import { approverKey, pod } from "./whole.ts";
 import type { Whole } from "./whole.ts";
 
 export const TOOL_SECRET = "tool-secret-of-the-tests";
 
 /** A policy under which issues are created, releases ask a person, and everything may be called often. */
-export function livePolicy(tools: string, name: string, denied: readonly string[] = []): JsonObject {
+export function livePolicy(
+  tools: string,
+  name: string,
+  denied: readonly string[] = [],
+  model = "http://127.0.0.1:9/v1",
+  approver: string = approverKey.signer.keyId,
+): JsonObject {
   const document = parse(
     demoPolicy({
-      model: "http://127.0.0.1:9/v1",
+      model,
       tools,
-      approver: approverKey.signer.keyId,
+      approver,
       module: "",
       serviceAccount: "default",
     }),
@@ -98,7 +104,7 @@ export async function startMember(whole: Whole, sidecar: string, name: string): 
       {
         bundle: { manifest: first.bundle ?? {} },
         ...(first.ceiling === undefined ? {} : { ceiling: { manifest: first.ceiling } }),
-        trust: ROOTS,
+        trust: whole.roots,
         folder: journalDir,
         credentials: join(folder, "credentials"),
         modules: "",

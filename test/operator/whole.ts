@@ -98,6 +98,8 @@ export interface Whole {
   readonly control: Control;
   readonly controlCa: string;
   readonly webhook: Webhook;
+  /** The installer's trust roots. */
+  readonly roots: string;
   /** What the programs logged. */
   readonly lines: readonly string[];
   condition(path: string, type: string): Promise<Json>;
@@ -128,6 +130,8 @@ export interface WholeOptions extends Partial<Pick<ControllersOptions, "canary" 
   readonly plane?: ControlPlaneOptions;
   /** How long the webhook's certificates live. */
   readonly lives?: Lives;
+  /** Trust roots beside those of the tests. */
+  readonly more?: string;
   /** Sidecars that may run without the lock. */
   readonly unlocked?: string;
 }
@@ -136,11 +140,13 @@ export async function startWhole({
   plane,
   lives,
   unlocked,
+  more: others = "",
   ...more
 }: WholeOptions = {}): Promise<Whole> {
   const api = await startApi(plane);
   await ground(api);
-  await trust(api, ROOTS, sha256(ROOTS), unlocked);
+  const roots = `${ROOTS}${others}`;
+  await trust(api, roots, sha256(roots), unlocked);
   const client = await clientOf(api, "atoll-operator");
   const webhookClient = await clientOf(api, "atoll-webhook");
   const lines: string[] = [];
@@ -218,6 +224,7 @@ export async function startWhole({
     control,
     controlCa: certificates.bundle,
     webhook,
+    roots,
     lines,
     async condition(path, type) {
       const { body } = await api.call("GET", `/apis/atoll.dev/v1alpha1/${path}`);

@@ -7,7 +7,7 @@ import { StreamableHTTPClientTransport } from "@modelcontextprotocol/sdk/client/
 import OpenAI from "openai";
 import { afterEach, expect, test } from "vitest";
 import { approve, approvals, override, reject, review } from "../../cli/approve.ts";
-import { freeze, unfreeze } from "../../cli/admin.ts";
+import { freeze, unfreeze } from "../../cli/freeze.ts";
 import { hiddenIn, visible } from "../../cli/visible.ts";
 import { judge } from "../../cli/verify.ts";
 import type { JsonObject } from "../../kernel/contracts/contracts.ts";
