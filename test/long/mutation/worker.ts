@@ -50,7 +50,8 @@ const mutation = {
     if (++this.ticks > this.limit) throw new Error("a loop without end");
   },
 };
-Object.assign(globalThis, { __mutation: mutation });
+// Some of vitest's expectations ask for the file that runs.
+Object.assign(globalThis, { __mutation: mutation, __vitest_worker__: { filepath: "mutants" } });
 process.env["ATOLL_RUNS"] ??= "150";
 for (const name of ["log", "warn", "error"] as const) console[name] = () => undefined;
 
@@ -80,6 +81,8 @@ function hook(plan: Plan): void {
     resolve(specifier, context, next) {
       if (specifier === "vitest" && own(context.parentURL ?? ""))
         return { url: new URL("stand-in.ts", import.meta.url).href, shortCircuit: true };
+      if (specifier === "fast-check" && own(context.parentURL ?? ""))
+        return { url: new URL("properties.ts", import.meta.url).href, shortCircuit: true };
       const found = next(specifier, context);
       return own(found.url) ? { ...found, url: `${found.url.split("?")[0]}?${version}` } : found;
     },
@@ -99,9 +102,6 @@ function hook(plan: Plan): void {
 
 const { casesOf } = await import("./shim.ts");
 type Case = Awaited<ReturnType<typeof casesOf>>[number];
-const fc = await import("fast-check");
-// The smallest counterexample is for people.
-fc.configureGlobal({ endOnFailure: true });
 
 const cpu = (): number => {
   const { user, system } = process.cpuUsage();
@@ -133,7 +133,8 @@ async function passes(one: Case, limit: number): Promise<boolean> {
     // What a test left unawaited counts as well.
     await new Promise((resolve) => setImmediate(resolve));
     return fault === null;
-  } catch {
+  } catch (error) {
+    fault = error;
     return false;
   } finally {
     still.stop();
