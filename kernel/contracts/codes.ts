@@ -66,8 +66,8 @@ export const CODES = {
 
 export type Code = keyof typeof CODES;
 
-const SET: ReadonlySet<string> = new Set(Object.keys(CODES));
+const SET: ReadonlySet<unknown> = new Set(Object.keys(CODES));
 
-export function isCode(text: string): text is Code {
+export function isCode(text: unknown): text is Code {
   return SET.has(text);
 }

@@ -178,8 +178,7 @@ const MEMBERS = [
   "usage",
 ] as const;
 
-const codeFrom = (v: JsonValue | undefined, path: string): Code =>
-  must(v, (s): s is Code => typeof s === "string" && isCode(s), path, "a known code");
+const codeFrom = (v: JsonValue | undefined, path: string): Code => must(v, isCode, path, "a known code");
 
 export function parseReceipt(value: JsonValue): Receipt {
   const o = closed(value, "", MEMBERS);

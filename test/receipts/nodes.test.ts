@@ -85,7 +85,9 @@ test("a node of another shape, or text that is not canonical, is refused with th
   expect(() => parseNode(without)).toThrow("body: is missing");
   expect(() => parseNode({ ...node, lamport: 0 })).toThrow("lamport");
   expect(() => parseNode({ ...node, lamport: 2 })).toThrow("genesis");
-  expect(() => parseNode({ ...node, parents: [sealed.hash, sealed.hash] })).toThrow("parents[1]");
+  expect(() => parseNode({ ...node, parents: [sealed.hash, sealed.hash] })).toThrow(
+    "parents: are sorted and each named once",
+  );
 });
 
 test("a receipt survives its parser and a changed one does not", () => {

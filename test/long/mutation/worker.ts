@@ -141,7 +141,7 @@ async function passes(one: Case, limit: number): Promise<boolean> {
     mutation.limit = Number.POSITIVE_INFINITY;
   }
 }
-const limitOf = (ticks: number): number => ticks * 10 + 100_000;
+const limitOf = (ticks: number): number => ticks * 5 + 20_000;
 
 function taken(): Uint32Array {
   const ids: number[] = [];
