@@ -17,7 +17,7 @@ import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { parseArgs } from "node:util";
 import { ContractError, hashFrom, idFrom, timestampFrom } from "../kernel/contracts/contracts.ts";
-import type { SessionId } from "../kernel/contracts/contracts.ts";
+import type { SealedNode, SessionId } from "../kernel/contracts/contracts.ts";
 import { condensable } from "../kernel/condense/condense.ts";
 import type { CondenseOptions } from "../kernel/condense/condense.ts";
 import { signerFromPem } from "../kernel/crypto/crypto.ts";
@@ -28,20 +28,23 @@ import {
   linesOfFile,
   padding,
   readEntry,
+  registryFiles,
   tarHeader,
   writeManifest,
 } from "../kernel/evidence/evidence.ts";
 import type { Entry, PackSummary } from "../kernel/evidence/evidence.ts";
+import { readNode } from "../kernel/receipts/receipts.ts";
 import { readJournal } from "../sidecar/journal/journal.ts";
-import { openStore } from "../operator/ledger/ledger.ts";
+import { openStore, registryEvents } from "../operator/ledger/ledger.ts";
 import { UsageError } from "./io.ts";
 import type { Io } from "./io.ts";
 import { chunksOf } from "./pack.ts";
 
 const USAGE = `usage: atoll export --journal DIR|--ledger PLACE --pod UID [--session S]… [--condense [--before TIME]]
-                    [--key FILE] -o pack.tar
+                    [--registry FILE] [--key FILE] -o pack.tar
   --journal  a guardian's journal; it may be in use
   --ledger   the store of a ledger: a folder or \`postgres://…\`; \`--pod\` says whose records
+  --registry the trust registry's events, as \`atoll ledger registry\` writes them; a ledger's own goes in by itself
   --session  only this session, each node with the proof that it is in the log (again for more)
   --condense E0 and E1 receipts under a checkpoint give way to the proof that they were there; their inputs go
   --before   with it E2 receipts issued before TIME too (\`2026-11-20T00:00:00.000Z\`); E3 and E4 never go
@@ -57,6 +60,7 @@ export async function exportPack(argv: readonly string[], io: Io): Promise<numbe
       pod: { type: "string" },
       session: { type: "string", multiple: true },
       key: { type: "string" },
+      registry: { type: "string" },
       condense: { type: "boolean" },
       before: { type: "string" },
       output: { type: "string", short: "o" },
@@ -79,7 +83,14 @@ export async function exportPack(argv: readonly string[], io: Io): Promise<numbe
   const before = values.before === undefined ? undefined : timestampFrom(values.before, "--before");
   const signer = signerFromPem(readFileSync(keyFile, "utf8"));
   const only = values.session?.map((s) => idFrom("ses", s, "--session"));
+  const registry =
+    values.registry === undefined
+      ? undefined
+      : readFileSync(values.registry, "utf8")
+          .split("\n")
+          .flatMap((line) => (line === "" ? [] : [readNode(line)]));
   const common = {
+    ...(registry === undefined ? {} : { registry }),
     signer,
     file: values.output,
     ...(only === undefined ? {} : { sessions: only }),
@@ -102,6 +113,8 @@ export interface ExportOptions {
   readonly file: string;
   readonly sessions?: readonly SessionId[];
   readonly condense?: CondenseOptions;
+  /** The events of the registry that published the guardian's key. */
+  readonly registry?: readonly SealedNode[];
 }
 
 /** Writes the pack of a journal's folder; its file appears under its name only when it is whole. */
@@ -149,7 +162,8 @@ async function writeLedgerPack(
     }
     const own = ownSession(entries());
     if (own === undefined) throw new ContractError("--pod", `the ledger has no checkpoint of \`${pod}\``);
-    return await writePack({ ...more, own, entries });
+    const registry = more.registry ?? (await registryEvents(store));
+    return await writePack({ ...more, registry, own, entries });
   } finally {
     rmSync(folder, { recursive: true, force: true });
     await store.close();
@@ -177,6 +191,7 @@ export async function writePack(source: PackSource): Promise<PackSummary> {
       ...(sessions === undefined ? {} : { only: { sessions, own } }),
       ...(source.condense === undefined ? {} : { condense: condensable(source.entries(), source.condense) }),
     });
+    for (const { path, text } of registryFiles(source.registry ?? [])) spool.append(path, text);
     for (const entry of source.entries()) pack.add(entry);
     const summary = pack.finish();
     // An input may name further ones, and stand after them: read again until none is missing.

@@ -8,13 +8,21 @@ import { signerFromPem, verifierFromPem } from "../kernel/crypto/crypto.ts";
 import type { Verifier } from "../kernel/crypto/crypto.ts";
 import { NOT_PROVED } from "../kernel/evidence/evidence.ts";
 import { parseTrustRoots } from "../kernel/trust/trust.ts";
-import { auditLedger, createLedger, openStore, serveLedger } from "../operator/ledger/ledger.ts";
+import {
+  REGISTRY,
+  auditLedger,
+  createLedger,
+  openStore,
+  registryEvents,
+  serveLedger,
+} from "../operator/ledger/ledger.ts";
 import { UsageError } from "./io.ts";
 import type { Io } from "./io.ts";
 
 const USAGE = `usage: atoll ledger serve  --store PLACE --key FILE --guardians FILE [--listen HOST:PORT] [--cert FILE --cert-key FILE]
        atoll ledger status --store PLACE [--json]
        atoll ledger verify --store PLACE --trust roots.pem [--json]
+       atoll ledger registry --store PLACE          the trust registry's events, a line each
   --store      a folder, or \`postgres://…\`; else the environment's ATOLL_LEDGER_URL
   --key        the ledger's Ed25519 key, of role \`ledger\`
   --guardians  JSON: [{pod, token, key}]; key is a guardian's public key in PEM
@@ -43,19 +51,25 @@ export async function ledger(argv: readonly string[], io: Io): Promise<number> {
   }
   const [what, ...more] = positionals;
   const place = values.store ?? io.env["ATOLL_LEDGER_URL"];
-  if (what === undefined || more.length > 0) throw new UsageError("serve, status or verify is needed", USAGE);
+  if (what === undefined || more.length > 0)
+    throw new UsageError("serve, status, verify or registry is needed", USAGE);
   if (place === undefined || place === "") throw new UsageError("`--store` is needed", USAGE);
   if (what === "serve") return serve(place, values, io);
   const store = await openStore(place);
   try {
     if (what === "status") {
-      const shelves = (await store.shelves()).filter((s) => s.pod !== "");
+      const shelves = (await store.shelves()).filter((s) => s.pod !== "" && s.pod !== REGISTRY);
       if (values.json === true)
         io.stdout.write(`${JSON.stringify(shelves.map((s) => ({ pod: s.pod, count: s.count })))}\n`);
       else for (const { pod, count } of shelves) io.stdout.write(`${pod}: ${count} records\n`);
       return 0;
     }
-    if (what !== "verify") throw new UsageError(`\`${what}\` is none of serve, status and verify`, USAGE);
+    if (what === "registry") {
+      for (const { text } of await registryEvents(store)) io.stdout.write(`${text}\n`);
+      return 0;
+    }
+    if (what !== "verify")
+      throw new UsageError(`\`${what}\` is none of serve, status, verify and registry`, USAGE);
     if (values.trust === undefined)
       throw new UsageError("`--trust` is needed: a ledger never vouches for itself", USAGE);
     const audit = await auditLedger(store, parseTrustRoots(readFileSync(values.trust, "utf8")));

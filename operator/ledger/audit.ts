@@ -10,11 +10,13 @@ import {
   stringFrom,
 } from "../../kernel/contracts/contracts.ts";
 import type { Hash } from "../../kernel/contracts/contracts.ts";
-import { PackInvalid, broken, readEntry, verifyStore } from "../../kernel/evidence/evidence.ts";
+import { PackInvalid, broken, readEntry, registeredBy, verifyStore } from "../../kernel/evidence/evidence.ts";
 import type { Finding, StoreReport } from "../../kernel/evidence/evidence.ts";
 import { createTree, parseCheckpoint } from "../../kernel/proofgraph/proofgraph.ts";
 import { readNode, verifySealed } from "../../kernel/receipts/receipts.ts";
-import type { KeyBook } from "../../kernel/trust/trust.ts";
+import { createSuccession } from "../../kernel/trust/trust.ts";
+import type { TrustRoots } from "../../kernel/trust/trust.ts";
+import { REGISTRY, registryEvents } from "./registrar.ts";
 import type { LedgerStore } from "./store.ts";
 
 export type Audit =
@@ -29,12 +31,15 @@ export type Audit =
 const LIMITS = { bytes: 64 << 20, keys: 5_000_000, depth: 8 };
 const MOST = 2000;
 
-export async function auditLedger(store: LedgerStore, roots: KeyBook): Promise<Audit> {
+export async function auditLedger(store: LedgerStore, roots: TrustRoots): Promise<Audit> {
   try {
     const known = new Map<string, Set<Hash>>();
     const pods: (StoreReport & { readonly pod: string })[] = [];
+    // Where there is a registrar the registry says which guardians there were; keys that the roots name go without it.
+    const events = await registryEvents(store);
     for (const { pod, count } of await store.shelves()) {
-      if (pod === "") continue;
+      if (pod === "" || pod === REGISTRY) continue;
+      const keys = registeredBy(roots, events);
       const lines = await linesOf(store, pod);
       if (lines.length < count)
         throw broken(`pod ${pod}`, lines.length, `${count} records were stored, ${lines.length} are there`);
@@ -49,7 +54,7 @@ export async function auditLedger(store: LedgerStore, roots: KeyBook): Promise<A
         }
         return undefined;
       }
-      pods.push({ pod, ...verifyStore(records(), (id) => roots.keyFor("guardian", id)) });
+      pods.push({ pod, ...verifyStore(records(), createSuccession(keys.standing)) });
       known.set(pod, checkpoints);
     }
     return { ok: true, pods, checkpoints: await ownChain(store, roots, known) };
@@ -62,7 +67,7 @@ export async function auditLedger(store: LedgerStore, roots: KeyBook): Promise<A
 /** The ledger's checkpoints: each follows the one before, and every leaf is a checkpoint that is still there. */
 async function ownChain(
   store: LedgerStore,
-  roots: KeyBook,
+  roots: TrustRoots,
   known: ReadonlyMap<string, ReadonlySet<Hash>>,
 ): Promise<number> {
   const lines = await linesOf(store, "");

@@ -8,6 +8,7 @@ import { sha256 } from "../../kernel/crypto/crypto.ts";
 import { checkpointBody, createTree } from "../../kernel/proofgraph/proofgraph.ts";
 import { createChains } from "../../kernel/receipts/receipts.ts";
 import { embeddedStore } from "./embedded.ts";
+import { REGISTRY } from "./registrar.ts";
 import { beginShelf, ownText, parseOwn, parseState } from "./shelf.ts";
 import type { Reading } from "./shelf.ts";
 import type { LedgerStore } from "./store.ts";
@@ -17,6 +18,8 @@ export type { Audit } from "./audit.ts";
 export { embeddedStore } from "./embedded.ts";
 export { hostLedger } from "./hosted.ts";
 export type { HostedLedger, HostOptions } from "./hosted.ts";
+export { REGISTRY, createRegistrar, registryEvents } from "./registrar.ts";
+export type { Registrar, RegistrarOptions, Revoked } from "./registrar.ts";
 export { serveLedger } from "./server.ts";
 export type { LedgerServer, ServeOptions } from "./server.ts";
 export type { LedgerStore, Shelf } from "./store.ts";
@@ -31,8 +34,13 @@ export async function openStore(place: string): Promise<LedgerStore> {
 
 export interface LedgerOptions {
   readonly store: LedgerStore;
-  /** The keys that a pod's guardian has signed with, the first one first; empty when none was published. */
+  /**
+   * The keys that a pod's guardian has had, the first one first; empty when none was published. Its log begins under one of
+   * them, and goes over to the next one where the old key says so.
+   */
   readonly keysOf: (pod: string) => Promise<readonly Verifier[]>;
+  /** A key that follows another has to be among `keysOf` before: there is a registrar. */
+  readonly published?: boolean;
   /** Of role `ledger`. */
   readonly signer: Signer;
   readonly clock: () => number;
@@ -101,7 +109,7 @@ export function createLedger(options: LedgerOptions): Ledger {
     const known = readings.get(pod);
     if (known !== undefined) return known;
     const shelf = await store.shelf(pod);
-    const reading = beginShelf(shelf?.state ?? "", await options.keysOf(pod));
+    const reading = beginShelf(shelf?.state ?? "", await options.keysOf(pod), options.published === true);
     // What came after the last checkpoint is read again: from there the verification goes on.
     for (let at = reading.record; at < (shelf?.count ?? 0); ) {
       const lines = await store.lines(pod, at, 1000);
@@ -127,7 +135,7 @@ export function createLedger(options: LedgerOptions): Ledger {
   }
 
   async function accept(pod: string, from: number, lines: readonly string[]): Promise<Accepted> {
-    if (pod === OWN) throw new RangeError("the ledger's own chain is not shipped");
+    if (pod === OWN || pod === REGISTRY) throw new RangeError("the ledger's own chains are not shipped");
     let reading = await readingOf(pod);
     const count = reading.record;
     if (from > count) return { ok: false, problem: "gap", count };
@@ -172,7 +180,7 @@ export function createLedger(options: LedgerOptions): Ledger {
     const own = await store.shelf(OWN);
     const last = parseOwn(own?.state ?? "");
     const leaves = (await store.shelves())
-      .filter(({ pod }) => pod !== OWN)
+      .filter(({ pod }) => pod !== OWN && pod !== REGISTRY)
       .flatMap(({ pod, state }) => {
         const { checkpoint: hash } = parseState(state);
         return hash === "genesis" ? [] : [{ pod, checkpoint: hash }];
@@ -215,7 +223,7 @@ export function createLedger(options: LedgerOptions): Ledger {
     },
     pods: async () =>
       (await store.shelves())
-        .filter(({ pod }) => pod !== OWN)
+        .filter(({ pod }) => pod !== OWN && pod !== REGISTRY)
         .map(({ pod, count, state }) => statusOf(pod, count, state)),
     checkpoint: () => inTurn(OWN, checkpoint),
   };

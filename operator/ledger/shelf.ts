@@ -7,12 +7,15 @@ import {
   hashFrom,
   idFrom,
   integerFrom,
+  isObject,
   parseJson,
 } from "../../kernel/contracts/contracts.ts";
 import type { Code, Hash, SessionId } from "../../kernel/contracts/contracts.ts";
 import type { Verifier } from "../../kernel/crypto/crypto.ts";
 import { readEntry } from "../../kernel/evidence/evidence.ts";
 import { createGraphCheck } from "../../kernel/proofgraph/proofgraph.ts";
+import { createSuccession, publishKey, publishedKeyFrom, verifierOf } from "../../kernel/trust/trust.ts";
+import type { PublishedKey } from "../../kernel/trust/trust.ts";
 import type { Head } from "../../kernel/receipts/receipts.ts";
 
 export interface ShelfState {
@@ -22,19 +25,24 @@ export interface ShelfState {
   readonly size: number;
   readonly peaks: readonly Hash[];
   readonly heads: readonly Head[];
+  /** The key that signed that checkpoint; undefined in what was written before keys followed one another. */
+  readonly key: PublishedKey | undefined;
 }
-const EMPTY: ShelfState = { record: 0, checkpoint: "genesis", size: 0, peaks: [], heads: [] };
+const EMPTY: ShelfState = { record: 0, checkpoint: "genesis", size: 0, peaks: [], heads: [], key: undefined };
 const LIMITS = { bytes: 64 << 20, keys: 5_000_000, depth: 8 };
 
 export const stateText = (s: ShelfState): string => JSON.stringify({ v: 1, ...s });
 export function parseState(text: string): ShelfState {
   if (text === "") return EMPTY;
-  const o = closed(parseJson(text, LIMITS), "state", ["v", "record", "checkpoint", "size", "peaks", "heads"]);
+  const value = parseJson(text, LIMITS);
+  const names = ["v", "record", "checkpoint", "size", "peaks", "heads"];
+  const o = closed(value, "state", isObject(value) && "key" in value ? [...names, "key"] : names);
   return {
     record: integerFrom(o["record"], "record"),
     checkpoint: o["checkpoint"] === "genesis" ? "genesis" : hashFrom(o["checkpoint"], "checkpoint"),
     size: integerFrom(o["size"], "size"),
     peaks: arrayFrom(o["peaks"], "peaks").map((p) => hashFrom(p, "peaks")),
+    key: o["key"] === undefined ? undefined : publishedKeyFrom(o["key"], "key"),
     heads: arrayFrom(o["heads"], "heads").map((h) => {
       const head = closed(h, "heads", ["session_id", "lamport", "hash"]);
       return {
@@ -58,12 +66,24 @@ export interface Reading {
   state(): string;
 }
 
-export function beginShelf(text: string, keys: readonly Verifier[]): Reading {
+export function beginShelf(text: string, keys: readonly Verifier[], published: boolean): Reading {
   let state = parseState(text);
   let record = state.record;
+  const { key } = state;
+  const succession = createSuccession({
+    // From a checkpoint on the log is under the key that signed it.
+    first: (id) => {
+      if (key !== undefined && key.key_id !== id) return "TRUST_KEY_UNKNOWN";
+      const found = keys.find((k) => k.keyId === id);
+      return found ?? (key === undefined || published ? "TRUST_KEY_UNKNOWN" : verifierOf(key, "key"));
+    },
+    follows: (_, next) =>
+      published && !keys.some((k) => k.keyId === next.key_id) ? "TRUST_KEY_UNKNOWN" : "",
+    honoured: () => undefined,
+  });
   const check = createGraphCheck({
     order: "journal",
-    keyOf: (id) => keys.find((key) => key.keyId === id) ?? "TRUST_KEY_UNKNOWN",
+    keyOf: (id, node, hash) => succession.keyOf(id, node, hash),
     ...(state.record === 0
       ? {}
       : {
@@ -91,6 +111,7 @@ export function beginShelf(text: string, keys: readonly Verifier[]): Reading {
               size: check.tree.size,
               peaks: check.tree.peaks(),
               heads: check.heads(),
+              key: succession.current === undefined ? undefined : publishKey(succession.current),
             };
         }
         record++;

@@ -467,9 +467,304 @@ def read_node(value):
     return value
 
 
+# ---- the trust registry, and who speaks in a guardian's log ----
+
+ROTATION = "atoll.dev/key-rotation/v1"
+ACTS = {
+    ROTATION: ["old", "key"],
+    "atoll.dev/key-revocation/v1": ["key", "reason", "honoured"],
+    "atoll.dev/role-grant/v1": ["role", "key"],
+    "atoll.dev/role-revocation/v1": ["role", "key"],
+    "atoll.dev/policy-revocation/v1": ["bundleId", "version", "layer", "reason"],
+    "atoll.dev/unfreeze/v1": ["freeze", "reason"],
+}
+SCOPE = re.compile(r"(all|gs/[a-z0-9.-]+|pod/[A-Za-z0-9-]+)\Z")
+
+
+def text(value, name, most=500):
+    if not isinstance(value, str) or len(value) > most:
+        raise ValueError(f"{name} is no text of {most} characters")
+    return value
+
+
+def a_key(value):
+    closed(value, ["key_id", "public_key"])
+    if not re.match(r"[0-9a-f]{64}\Z", str(value["public_key"])):
+        raise ValueError("public_key is malformed")
+    key = Key("guardian", bytes.fromhex(value["public_key"]))
+    if key.id != value["key_id"]:
+        raise ValueError("key_id is not the key's")
+    return key
+
+
+def read_act(value, kind):
+    closed(value, ["type", "at", "key_id", "sig", *ACTS[kind]])
+    if value["type"] != kind:
+        raise ValueError(f"is no {kind}")
+    match(TIME, value["at"], "at")
+    match(KEY, value["key_id"], "key_id")
+    match(SIG, value["sig"], "sig")
+    if "reason" in ACTS[kind]:
+        text(value["reason"], "reason")
+    return value
+
+
+def signed_by(key, value):
+    unsigned = {name: member for name, member in value.items() if name != "sig"}
+    return key.verify(canonical(unsigned).encode("utf-8"), value["sig"])
+
+
+def successor(body, old):
+    """The key that a hand-over names, if the old key has signed it."""
+    closed(body, ["type", "event", "rotation"])
+    act = read_act(body["rotation"], ROTATION)
+    if body["type"] != "atoll.dev/trust-event/v1" or act["old"] != old.id or act["key_id"] != old.id:
+        raise ValueError("is another key's hand-over")
+    if not signed_by(old, act):
+        raise ValueError("the old key has not signed the hand-over")
+    return a_key(act["key"])
+
+
+class Record:
+    def __init__(self, key, role, begins, after=None, pod=None):
+        self.key, self.role, self.begins, self.after, self.pod = key, role, begins, after, pod
+        self.until, self.end, self.honoured = None, "", ""
+
+
+class Registry:
+    """Keys by the reader's roots, and by the events that a registrar among them signed."""
+
+    def __init__(self, roots):
+        self.roots = set(roots)
+        self.keys = {id: Record(key, key.role, 0) for id, key in roots.items()}
+        self.pods, self.freezes, self.hashes = {}, set(), []
+        self.session, self.head, self.published = None, "genesis", []
+
+    def key(self, role, id):
+        found = self.keys.get(id)
+        if found is None or found.role != role or found.until is not None:
+            raise ValueError(f"{id} has no say in this as {role}")
+        return found.key
+
+    def act(self, body, member, kind, role):
+        closed(body, ["type", "event", member])
+        value = read_act(body[member], kind)
+        if not signed_by(self.key(role(value), value["key_id"]), value):
+            raise ValueError(f"the signature in {member} does not verify")
+        return value
+
+    def root(self, value):
+        if value["key_id"] not in self.roots:
+            raise ValueError(f"{value['key_id']} is no trust root")
+        return value
+
+    def known(self, id, revoking=False):
+        found = self.keys.get(id)
+        if found is None or found.end and not (revoking and found.end == "rotated"):
+            raise ValueError(f"{id} is unknown, or closed")
+        return found
+
+    def admit(self, key, role, after=None, pod=None):
+        if key.id in self.keys:
+            raise ValueError(f"{key.id} has a role already")
+        self.keys[key.id] = Record(key, role, len(self.hashes) + 1, after, pod)
+
+    def close(self, id, end, honoured=""):
+        found = self.known(id, end == "revoked")
+        found.until = found.until or len(self.hashes) + 1
+        found.end, found.honoured = end, honoured
+
+    def apply(self, value, data):
+        read_node(value)
+        if value["kind"] != "TRUST_EVENT":
+            raise ValueError("the registry holds trust events only")
+        if self.session not in (None, value["session_id"]):
+            raise ValueError("the event is of another chain")
+        if (value["lamport"], value["prev_hash"]) != (len(self.hashes) + 1, self.head):
+            raise ValueError(f"event {len(self.hashes) + 1} after {self.head} was expected")
+        if not signed_by(self.key("registrar", value["key_id"]), value):
+            raise ValueError("the signature does not verify")
+        if value["body"].get("type") != "atoll.dev/trust-event/v1":
+            raise ValueError("is no trust event")
+        node_hash = sha256(data)
+        self.perform(value["body"], node_hash)
+        self.session, self.head = value["session_id"], node_hash
+        self.hashes.append(node_hash)
+
+    def perform(self, body, node_hash):
+        event, at = body.get("event"), len(self.hashes) + 1
+        if event == "KEY_PUBLISH":
+            closed(body, ["type", "event", "key", "pod_uid", "service_account", "image", "bundle_hash"])
+            pod = text(body["pod_uid"], "pod_uid", 200)
+            text(body["service_account"], "service_account", 300)
+            text(body["image"], "image")
+            a_hash(body["bundle_hash"], "bundle_hash")
+            if pod in self.pods:
+                raise ValueError(f"pod {pod} has published its key already")
+            key = a_key(body["key"])
+            self.admit(key, "guardian", pod=pod)
+            self.pods[pod] = key.id
+            self.line(pod, key, at)
+        elif event == "KEY_ROTATE":
+            act = self.act(body, "rotation", ROTATION, lambda a: self.known(a["key_id"]).role)
+            if act["old"] != act["key_id"]:
+                raise ValueError("only the old key can name its successor")
+            old, key = self.known(act["old"]), a_key(act["key"])
+            self.admit(key, old.role, act["old"], old.pod)
+            self.close(act["old"], "rotated")
+            line = self.ended(act["old"], at, "rotated", "")
+            if old.pod is not None:
+                self.pods[old.pod] = key.id
+            self.line(line["pod_uid"] if line else "", key, at)
+        elif event == "KEY_REVOKE" and "revocation" in body:
+            kind = "atoll.dev/key-revocation/v1"
+            act = self.root(self.act(body, "revocation", kind, lambda a: self.known(a["key"], True).role))
+            self.revoke(act["key"], hash_or("", act["honoured"], "honoured"), at)
+        elif event == "KEY_REVOKE":
+            closed(body, ["type", "event", "key", "honoured", "reason", "at"])
+            if self.known(body["key"], True).role != "guardian":
+                raise ValueError("the registrar revokes guardians' keys and no others")
+            text(body["reason"], "reason")
+            match(TIME, body["at"], "at")
+            self.revoke(body["key"], hash_or("", body["honoured"], "honoured"), at)
+        elif event == "ROLE_GRANT":
+            act = self.root(self.act(body, "grant", "atoll.dev/role-grant/v1", lambda a: a["role"]))
+            if act["role"] not in ROLES:
+                raise ValueError("is no role")
+            self.admit(a_key(act["key"]), act["role"])
+        elif event == "ROLE_REVOKE":
+            kind = "atoll.dev/role-revocation/v1"
+            act = self.root(self.act(body, "revocation", kind, lambda a: a["role"]))
+            if self.known(act["key"]).role != act["role"]:
+                raise ValueError(f"{act['key']} does not have this role")
+            self.close(act["key"], "revoked")
+        elif event == "POLICY_REVOKE":
+            kind = "atoll.dev/policy-revocation/v1"
+            act = self.act(body, "revocation", kind, lambda a: "ceiling" if a["layer"] == "P0" else "policy")
+            if act["layer"] not in ("P0", "P1"):
+                raise ValueError("layer is malformed")
+            text(act["bundleId"], "bundleId")
+            count(act["version"], "version", 1)
+        elif event == "FREEZE":
+            closed(body, ["type", "event", "scope", "reason", "by", "at"])
+            match(SCOPE, text(body["scope"], "scope", 300), "scope")
+            text(body["reason"], "reason")
+            text(body["by"], "by")
+            match(TIME, body["at"], "at")
+            self.freezes.add(node_hash)
+        elif event == "UNFREEZE":
+            act = self.act(body, "unfreeze", "atoll.dev/unfreeze/v1", lambda a: "approver")
+            if a_hash(act["freeze"], "freeze") not in self.freezes:
+                raise ValueError("names no freeze that is in force")
+            self.freezes.remove(act["freeze"])
+        else:
+            raise ValueError("does not belong into the registry")
+
+    def revoke(self, id, honoured, at):
+        self.close(id, "revoked", honoured)
+        self.ended(id, at, "revoked", honoured)
+
+    # What the snapshot lists.
+    def line(self, pod, key, at):
+        names = {"pod_uid": pod, "key_id": key.id, "public_key": key.raw.hex(), "from": at}
+        self.published.append({**names, "until": 0, "end": "", "honoured": ""})
+
+    def ended(self, id, at, end, honoured):
+        for line in self.published:
+            if line["key_id"] == id:
+                line.update(until=line["until"] or at, end=end, honoured=honoured)
+                return line
+        return None
+
+    def snapshot(self):
+        value = {
+            "type": "atoll.dev/trust-snapshot/v1",
+            "height": len(self.hashes),
+            "head": self.head,
+            "guardians": self.published,
+        }
+        return canonical(value).encode("utf-8")
+
+    # What a guardian's log is held against.
+    def guardian(self, id):
+        found = self.keys.get(id)
+        return found if found is not None and found.role == "guardian" else None
+
+    def follows(self, old, key):
+        found = self.keys.get(key.id)
+        if found is not None:
+            return found.role == "guardian" and found.after == old.id
+        return old.id not in self.keys or old.id in self.roots
+
+    def head_fault(self, head, id):
+        if not self.hashes:
+            return ""
+        height, found = head["height"], self.keys.get(id)
+        if height > len(self.hashes) or height and self.hashes[height - 1] != head["hash"]:
+            return "the checkpoint names another registry"
+        if found is not None and found.until is not None and height >= found.until:
+            return "the checkpoint knows that its key was closed"
+        if found is not None and found.after is not None and height < found.begins:
+            return "the checkpoint's key had not been published where it stands"
+        return ""
+
+
+class Succession:
+    """Which key speaks in a log: one at a time, each named by the one before."""
+
+    def __init__(self, registry):
+        self.registry, self.current, self.next = registry, None, None
+        self.former, self.past, self.waiting, self.height = {}, set(), {}, 0
+
+    def key_of(self, node, node_hash):
+        self.settle()
+        id = node["key_id"]
+        if self.current is None:
+            found = self.registry.guardian(id)
+            if found is None or found.after is not None:
+                raise ValueError(f"key {id} is not trusted for this")
+            self.current = found.key
+        if id != self.current.id:
+            raise ValueError(f"key {id} is not the key in force")
+        self.honour(id, node, node_hash)
+        if node["kind"] == "TRUST_EVENT" and node["body"].get("event") == "KEY_ROTATE":
+            key = successor(node["body"], self.current)
+            if key.id == id or key.id in self.former or not self.registry.follows(self.current, key):
+                raise ValueError(f"{key.id} may not follow")
+            self.next = key
+        return self.current
+
+    def settle(self):
+        if self.next is not None:
+            self.former[self.current.id] = self.current
+            self.current, self.next = self.next, None
+
+    def honour(self, id, node, node_hash):
+        found = self.registry.keys.get(id)
+        if found is None or found.end != "revoked":
+            return
+        if found.honoured == "" or id in self.past:
+            raise ValueError(f"{id} was revoked")
+        if node_hash == found.honoured and node["kind"] == "CHECKPOINT":
+            self.past.add(id)
+            self.waiting.pop(id, None)
+        else:
+            self.waiting.setdefault(id, node)
+
+    def checkpoint(self, head, id):
+        said = self.registry.head_fault(head, id)
+        if said == "" and self.registry.hashes and head["height"] < self.height:
+            said = "the checkpoint names an older registry than the one before"
+        if said:
+            raise ValueError(said)
+        self.height = head["height"]
+
+
 class Graph:
-    def __init__(self, keys, whole):
-        self.keys, self.whole = keys, whole
+    def __init__(self, registry, whole):
+        self.registry, self.whole, self.succession = registry, whole, Succession(registry)
+        # In a pack of some sessions: the key of each node, found beforehand in the order of the proofs.
+        self.found = None
         self.heads, self.tree, self.seen = {}, Tree(), set()
         self.condensed, self.open, self.checkpoints = {}, {}, {}
         self.moved, self.last_checkpoint, self.only_checkpoints = set(), "genesis", True
@@ -502,9 +797,9 @@ class Graph:
         if value["session_id"] != session:
             raise ValueError("is a node of another session")
         self.chain(session, value["lamport"], value["prev_hash"])
-        key = self.keys.get(value["key_id"])
-        if key is None or not (key.role == "guardian" or key.role == "ledger" and value["kind"] == "CHECKPOINT"):
-            raise ValueError(f"key {value['key_id']} is not trusted for this")
+        key = self.key_of(value, sha256(data)) if self.found is None else self.found.get(sha256(data))
+        if not isinstance(key, Key):
+            raise ValueError(key or "no key for this node")
         unsigned = {name: member for name, member in value.items() if name != "sig"}
         if not key.verify(canonical(unsigned).encode("utf-8"), value["sig"]):
             raise ValueError("the signature does not verify")
@@ -518,6 +813,12 @@ class Graph:
             self.last_checkpoint = node_hash
             self.moved.clear()
         return node_hash
+
+    def key_of(self, value, node_hash):
+        ledger = self.registry.keys.get(value["key_id"])
+        if value["kind"] == "CHECKPOINT" and ledger is not None and ledger.role == "ledger":
+            return ledger.key
+        return self.succession.key_of(value, node_hash)
 
     def body(self, value, node_hash):
         kind, body = value["kind"], value["body"]
@@ -549,6 +850,7 @@ class Graph:
         trust = closed(body["trust_head"], ["height", "hash"])
         if (count(trust["height"], "height") == 0) != (hash_or("genesis", trust["hash"], "hash") == "genesis"):
             raise ValueError("genesis belongs to height 0")
+        self.succession.checkpoint(trust, value["key_id"])
         self.checkpoints[node_hash] = (size, root)
         if not self.whole:
             return
@@ -589,15 +891,22 @@ class Pack:
         return sorted(path[6:-6] for path in self.files if path.startswith("nodes/"))
 
     def verify(self):
-        manifest = self.manifest()
+        manifest, sig = self.manifest()
+        self.registry = self.trust()
+        self.signer(sig, False)
         self.entries(manifest)
         orders = self.orders(manifest)
         whole = not orders or any(line["order"] for line in orders)
-        self.graph = Graph(self.keys, whole)
+        self.graph = Graph(self.registry, whole)
         if whole:
             self.verify_whole(manifest, orders)
         else:
+            self.graph.found = self.keys_by_place()
             self.verify_sessions(manifest, orders)
+        for node in self.graph.succession.waiting.values():
+            path = f"nodes/{node['session_id']}.jsonl"
+            raise Invalid(path, node["lamport"], f"{node['key_id']} was revoked, and nothing honours this node")
+        self.signer(sig, True)
         self.documents()
         return {
             "nodes": self.graph.tree.size,
@@ -618,12 +927,6 @@ class Pack:
             match(SIG, sig["sig"], "sig")
         except ValueError as error:
             raise Invalid("manifest.sig", 0, str(error)) from error
-        key = self.keys.get(sig["key_id"])
-        if key is None:
-            raise Invalid("manifest.sig", 0, "is by a key that is not trusted here")
-        unsigned = {name: member for name, member in sig.items() if name != "sig"}
-        if not key.verify(canonical(unsigned).encode("utf-8"), sig["sig"]):
-            raise Invalid("manifest.sig", 0, "the signature does not verify")
         if sig["manifest_hash"] != sha256(data):
             raise Invalid("manifest.json", 0, "is not the manifest that was signed")
         try:
@@ -645,7 +948,70 @@ class Pack:
                 count(entry["size"], "size")
         except ValueError as error:
             raise Invalid("manifest.json", 0, str(error)) from error
-        return manifest
+        return manifest, sig
+
+    def signer(self, sig, after):
+        """The manifest's key: of the roots or the registry; else, after the nodes, the one that the log has come to."""
+        id = sig["key_id"]
+        found = self.registry.keys.get(id)
+        if found is not None and found.role == "guardian" and found.end == "revoked":
+            raise Invalid("manifest.sig", 0, "is by a key that was revoked")
+        key = found.key if found is not None and (id in self.keys or found.role == "guardian") else None
+        if after:
+            succession = self.graph.succession
+            succession.settle()
+            if id in succession.former:
+                raise Invalid("manifest.sig", 0, "is by a key that has handed over")
+            if key is None and succession.current is not None and succession.current.id == id:
+                key = succession.current
+            if key is None:
+                raise Invalid("manifest.sig", 0, "is by a key that is not trusted here")
+        if key is not None and not signed_by(key, sig):
+            raise Invalid("manifest.sig", 0, "the signature does not verify")
+
+    def trust(self):
+        registry = Registry(self.keys)
+        events, snapshot = "trust/events.jsonl", "trust/snapshot.json"
+        if events not in self.files:
+            if snapshot in self.files:
+                raise Invalid(snapshot, 0, "is there without the events it is of")
+            return registry
+        for n, data in self.files[events].lines():
+            value = exact(events, n, data)
+            try:
+                registry.apply(value, data)
+            except (ValueError, KeyError, TypeError) as error:
+                raise Invalid(events, n, str(error)) from error
+        if self.need(snapshot).read() != registry.snapshot():
+            raise Invalid(snapshot, 0, "is not what the events end in")
+        return registry
+
+    def keys_by_place(self):
+        """In a pack of some sessions the order of writing is in the proofs."""
+        places, nodes, found = {}, [], {}
+        for path, part in self.files.items():
+            if path.startswith("proofs/"):
+                value = exact(path, 0, part.read())
+                try:
+                    places[a_hash(value["node_hash"], "node_hash")] = count(value["index"], "index")
+                except (ValueError, KeyError, TypeError) as error:
+                    raise Invalid(path, 0, str(error)) from error
+        for path, part in self.files.items():
+            if path.startswith("nodes/"):
+                for n, data in part.lines():
+                    value = exact(path, n, data)
+                    if isinstance(value, dict) and value.get("type") == "atoll.dev/condensed/v1":
+                        continue
+                    try:
+                        nodes.append((places.get(sha256(data), SAFE), sha256(data), read_node(value)))
+                    except ValueError as error:
+                        raise Invalid(path, n, str(error)) from error
+        for _, node_hash, value in sorted(nodes, key=lambda item: item[0]):
+            try:
+                found[node_hash] = self.graph.key_of(value, node_hash)
+            except ValueError as error:
+                found[node_hash] = str(error)
+        return found
 
     def entries(self, manifest):
         last = ""
