@@ -10,7 +10,13 @@ import type { BundleStatus, Condition, PolicyBundle } from "../kinds/kinds.ts";
 /** The content as it was fetched, or why it was not. */
 export type Fetched =
   | { readonly ok: true; readonly content: JsonObject; readonly from: "Inline" | "ConfigMap" | "Url" | "Oci" }
-  | { readonly ok: false; readonly reason: string; readonly message: string };
+  | {
+      readonly ok: false;
+      readonly reason: string;
+      readonly message: string;
+      /** True where the place may have it later. */
+      readonly again?: boolean;
+    };
 
 export interface BundleFacts {
   readonly bundles: readonly PolicyBundle[];
@@ -125,6 +131,17 @@ function judgeOne(bundle: PolicyBundle, facts: BundleFacts): First {
   };
 }
 
+/** What a content compiles to stays the same for as long as it is the same value, under the same ceiling. */
+const compilations = new WeakMap<JsonObject, Map<JsonObject | string, Step>>();
+function once(content: JsonObject, under: JsonObject | string, compile: () => Step): Step {
+  const known = compilations.get(content) ?? new Map<JsonObject | string, Step>();
+  compilations.set(content, known);
+  const step = known.get(under) ?? compile();
+  if (known.size > 8) known.clear();
+  known.set(under, step);
+  return step;
+}
+
 function compiled(bundle: PolicyBundle, content: JsonObject, facts: BundleFacts): Step {
   const layer = content["layer"];
   if (layer !== bundle.spec.layer)
@@ -132,24 +149,38 @@ function compiled(bundle: PolicyBundle, content: JsonObject, facts: BundleFacts)
       "LayerMismatch",
       `the content is of layer ${JSON.stringify(layer)}, the bundle of ${bundle.spec.layer}`,
     );
-  try {
-    if (bundle.spec.layer === "P0") parsePolicy(content);
-    else compilePolicy(content);
-  } catch (error) {
-    return no("CompileFailed", error instanceof Error ? error.message : String(error));
-  }
-  if (bundle.spec.layer === "P1")
-    for (const ceiling of facts.ceilings(bundle.spec.bundleId))
+  const good = yes("Compiled", "parsed, type-checked and consistent");
+  const alone = once(content, bundle.spec.layer, () => {
+    try {
+      if (bundle.spec.layer === "P0") parsePolicy(content);
+      else compilePolicy(content);
+      return good;
+    } catch (error) {
+      return no("CompileFailed", error instanceof Error ? error.message : String(error));
+    }
+  });
+  if (alone.status !== "True" || bundle.spec.layer === "P0") return alone;
+  for (const ceiling of facts.ceilings(bundle.spec.bundleId)) {
+    const below = once(content, ceiling, () => {
       try {
         compilePolicy(content, { ceiling });
+        return good;
       } catch (error) {
         return no("AboveCeiling", error instanceof Error ? error.message : String(error));
       }
-  return yes("Compiled", "parsed, type-checked and consistent");
+    });
+    if (below.status !== "True") return below;
+  }
+  return good;
 }
 
-export function judgeBundles(facts: BundleFacts): ReadonlyMap<string, Judgement> {
-  const first = facts.bundles.map((b) => judgeOne(b, facts));
+/** Signatures and compilations of many bundles take long; between two of them others have their turn. */
+export async function judgeBundles(facts: BundleFacts): Promise<ReadonlyMap<string, Judgement>> {
+  const first: First[] = [];
+  for (const bundle of facts.bundles) {
+    first.push(judgeOne(bundle, facts));
+    await new Promise((resolve) => setImmediate(resolve));
+  }
   // Two digests for one version: nobody can say which one was meant, so neither is activated anew.
   const clash = (one: First): First | undefined =>
     first.find(

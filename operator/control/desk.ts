@@ -7,6 +7,7 @@ import type { FreezeOrder, TrustRoots } from "../../kernel/trust/trust.ts";
 import type { Judgement } from "../bundle/bundle.ts";
 import { ANNOTATION_UNFREEZE, API_VERSION, LABEL_SIDECAR, isMap } from "../kinds/kinds.ts";
 import type { GuardianSidecar, Json, JsonMap } from "../kinds/kinds.ts";
+import type { Pods } from "../controllers/controllers.ts";
 import type { ProofCount } from "../island/island.ts";
 import { applyObject, reflect } from "../runtime/runtime.ts";
 import type { StagedPod } from "../rollout/rollout.ts";
@@ -20,7 +21,7 @@ import type { PodIdentity } from "./identity.ts";
 
 export interface DeskOptions {
   readonly client: Client;
-  readonly pods: () => ReadonlyMap<string, PodState>;
+  readonly pods: () => Pods;
   readonly sidecars: () => ReadonlyMap<string, GuardianSidecar>;
   readonly onChange: (sidecar: string) => void;
   /** The installer's keys, to see whether a lifting lifts. */
@@ -79,10 +80,7 @@ export function makeDesk(options: DeskOptions): Desk {
   const told = new Map<string, ReadonlySet<string>>();
   let control: Control | undefined;
 
-  const byUid = (uid: string): PodState | undefined => {
-    for (const pod of options.pods().values()) if (pod.uid === uid) return pod;
-    return undefined;
-  };
+  const byUid = (uid: string): PodState | undefined => options.pods().byUid(uid);
   const orders = makeFreezeOrders({
     client: options.client,
     roots: options.roots,
@@ -199,9 +197,9 @@ export function makeDesk(options: DeskOptions): Desk {
         if (next.staged !== undefined) control?.send({ podUid }, next.staged.event);
     },
     reported: (sidecar) =>
-      [...options.pods().values()].flatMap((pod) => {
+      [...options.pods().of(sidecar)].flatMap((pod) => {
         const report = reports.get(pod.uid);
-        return report === undefined || pod.finished || pod.labels[LABEL_SIDECAR] !== sidecar
+        return report === undefined || pod.finished
           ? []
           : [{ uid: pod.uid, hash: report.policyHash, totals: report.decisions, at: report.at }];
       }),
@@ -280,9 +278,9 @@ export function makeDesk(options: DeskOptions): Desk {
     },
     running(sidecar) {
       const counts = new Map<string, number>();
-      for (const pod of options.pods().values()) {
+      for (const pod of options.pods().of(sidecar)) {
         const report = reports.get(pod.uid);
-        if (report === undefined || pod.finished || pod.labels[LABEL_SIDECAR] !== sidecar) continue;
+        if (report === undefined || pod.finished) continue;
         if (report.policyHash !== "") counts.set(report.policyHash, (counts.get(report.policyHash) ?? 0) + 1);
       }
       return [...counts]
@@ -292,9 +290,9 @@ export function makeDesk(options: DeskOptions): Desk {
     proofs(sidecar) {
       let [reported, proved, networkTried, networkProved] = [0, 0, 0, 0];
       const broken: { leg: "lock" | "network"; pod: string; probe: string }[] = [];
-      for (const pod of options.pods().values()) {
+      for (const pod of options.pods().of(sidecar)) {
         const report = reports.get(pod.uid);
-        if (report === undefined || pod.finished || pod.labels[LABEL_SIDECAR] !== sidecar) continue;
+        if (report === undefined || pod.finished) continue;
         // One that has fallen silent proves nothing any more, and is counted as one that has not proved.
         const fresh = now() - report.at < REPORT_FRESH_MS;
         reported++;

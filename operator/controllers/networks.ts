@@ -15,6 +15,7 @@ import type { GuardianSidecar, Json, JsonMap } from "../kinds/kinds.ts";
 import { applyObject, notFound } from "../runtime/runtime.ts";
 import type { Client, Reflector } from "../runtime/runtime.ts";
 import type { NamespaceState, PodState } from "../sidecar/sidecar.ts";
+import type { Pods } from "./pods.ts";
 
 const PATH = "/apis/networking.k8s.io/v1";
 
@@ -52,7 +53,7 @@ export interface Networks {
 export function makeNetworks(options: {
   readonly client: Client;
   readonly manager: string;
-  readonly pods: () => ReadonlyMap<string, PodState>;
+  readonly pods: Pods;
   readonly sidecars: () => ReadonlyMap<string, GuardianSidecar>;
   readonly follow: (
     path: string,
@@ -66,10 +67,7 @@ export function makeNetworks(options: {
   /** What we wanted when we last looked, by `namespace/name`. */
   const wanted = new Map<string, string>();
 
-  const podsOf = (sidecar: string): PodState[] =>
-    [...options.pods().values()].filter(
-      (p) => p.labels[LABEL_SIDECAR] === sidecar && p.shape !== "" && !p.finished,
-    );
+  const podsOf = (sidecar: string): PodState[] => [...options.pods.of(sidecar)].filter((p) => !p.finished);
   const own = (sidecar: GuardianSidecar) => ({
     ingress: ingressRules(),
     egress: egressRules(sidecar),

@@ -44,6 +44,18 @@ export function projectNamespace(object: JsonMap): NamespaceState {
   };
 }
 
+/** Thousands of pods have the same few shapes, and the API server writes the same one the same way. */
+const hashes = new Map<string, string>();
+function hashOf(members: Parameters<typeof shapeHash>[0]): string {
+  const written = JSON.stringify(members);
+  const known = hashes.get(written);
+  if (known !== undefined) return known;
+  const hash = shapeHash(members);
+  if (hashes.size >= 128) hashes.clear();
+  hashes.set(written, hash);
+  return hash;
+}
+
 export function podState(object: JsonMap): PodState {
   const meta = map(object["metadata"]);
   const spec = map(object["spec"]);
@@ -61,7 +73,7 @@ export function podState(object: JsonMap): PodState {
     shape:
       guardian === undefined
         ? ""
-        : shapeHash({
+        : hashOf({
             ...(lock === undefined ? {} : { lock }),
             guardian,
             ...(gate === undefined ? {} : { gate }),

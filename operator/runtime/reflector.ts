@@ -11,6 +11,8 @@ export interface ReflectorOptions<T> {
   /** Collection path, such as `/api/v1/pods`. */
   readonly path: string;
   readonly query?: Readonly<Record<string, string>>;
+  /** Objects in one answer of the list. */
+  readonly page?: number;
   /** Makes the small thing that is kept out of the object that came; undefined keeps nothing. */
   readonly project: (object: JsonMap) => T | undefined;
   /** Called after the copy has changed; `undefined` = gone. */
@@ -78,7 +80,7 @@ export function reflect<T>(options: ReflectorOptions<T>): Reflector<T> {
     let version = "";
     do {
       const page = await options.client.json(
-        url({ limit: String(PAGE), ...(next === "" ? {} : { continue: next }) }),
+        url({ limit: String(options.page ?? PAGE), ...(next === "" ? {} : { continue: next }) }),
       );
       heard = performance.now();
       for (const object of Array.isArray(page["items"]) ? page["items"].filter(isMap) : [])

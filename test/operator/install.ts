@@ -2,7 +2,7 @@
 import { execFileSync, spawn } from "node:child_process";
 import type { ChildProcess } from "node:child_process";
 import { mkdirSync, writeFileSync } from "node:fs";
-import { join } from "node:path";
+import { join, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
 import { parseAllDocuments } from "yaml";
 import { ensurePrograms, programPath } from "../../kind-e2e/cluster.ts";
@@ -71,9 +71,9 @@ export interface Program {
   readonly lines: Json[];
   stop(): Promise<number | null>;
 }
-/** operator/main.ts or operator/webhook.ts, as its container would start it. */
+/** operator/main.ts or operator/webhook.ts, or a bundle of it, as its container would start it. */
 export function startProgram(file: string, env: Readonly<Record<string, string>>): Program {
-  const child = spawn(process.execPath, [join(ROOT, file)], {
+  const child = spawn(process.execPath, [resolve(ROOT, file)], {
     env: { PATH: process.env["PATH"], HOME: process.env["HOME"], ...env },
     stdio: ["ignore", "pipe", "pipe"],
   });

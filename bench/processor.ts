@@ -1,0 +1,15 @@
+// What a process has used, as the kernel counts it.
+import { readFileSync } from "node:fs";
+
+/** Seconds of processor time, user and system. */
+export function cpuSeconds(pid: number): number {
+  const fields = readFileSync(`/proc/${pid}/stat`, "utf8").split(") ")[1]?.split(" ") ?? [];
+  return (Number(fields[11]) + Number(fields[12])) / 100;
+}
+/** Resident memory in MiB: now, and the most it has been. */
+export function memoryMiB(pid: number): { readonly rss: number; readonly peak: number } {
+  const text = readFileSync(`/proc/${pid}/status`, "utf8");
+  const of = (key: string): number =>
+    Number(new RegExp(`${key}:\\s+(\\d+) kB`).exec(text)?.[1] ?? Number.NaN) / 1024;
+  return { rss: of("VmRSS"), peak: of("VmHWM") };
+}
