@@ -19,6 +19,8 @@ const control = await startControl({
     Promise.resolve({ namespace: "n", serviceAccount: "default", podName: token, podUid: token }),
   keys: {
     keyOf: (uid) => Promise.resolve(keys.get(uid)),
+    keysOf: (uid) => Promise.resolve([keys.get(uid) ?? ""]),
+    rotate: () => Promise.reject(new Error("nobody rotates here")),
     publish: (identity, key) => Promise.resolve(keys.set(identity.podUid, key).size > 0),
   },
   registry: new Registry(),

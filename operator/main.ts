@@ -11,6 +11,8 @@ import type { Desk } from "./control/desk.ts";
 import { storedKeys, tokenReviews } from "./control/identity.ts";
 import { makeControllers } from "./controllers/controllers.ts";
 import { SYSTEM_NAMESPACE, isMap } from "./kinds/kinds.ts";
+import type { JsonObject } from "../kernel/contracts/contracts.ts";
+import type { JsonMap } from "./kinds/kinds.ts";
 import { CANARY_PORT, canaryText, serveCanary, watchCanary } from "./island/island.ts";
 import type { CanaryWatch } from "./island/island.ts";
 import { hostLedger } from "./ledger/ledger.ts";
@@ -66,7 +68,12 @@ async function run(config: Config, stop: AbortSignal): Promise<void> {
     frozen: (sidecar) => desk.frozen(sidecar),
     onPolicy: (sidecar, given, ceiling) => desk.setPolicy(sidecar, given, ceiling),
     reported: (sidecar) => desk.reported(sidecar),
-    onLook: () => desk.look(),
+    onLook: () => {
+      desk.look();
+      revocations().catch((error: unknown) =>
+        log({ level: "error", event: "revocation", message: error instanceof Error ? error.message : "" }),
+      );
+    },
   });
   const desk: Desk = makeDesk({
     client,
@@ -92,6 +99,22 @@ async function run(config: Config, stop: AbortSignal): Promise<void> {
     health.listen(config.healthPort, resolve);
   });
   let control: Control | undefined;
+  /** What a guardian hears of the registry: its end, and its own key's. */
+  const trustOf = async (podUid: string): Promise<JsonMap> => {
+    const registrar = ledger?.registrar;
+    if (registrar === undefined) return {};
+    const revoked = await registrar.revokedOf(podUid);
+    return { ...(await registrar.head()), ...(revoked === undefined ? {} : { revoked: { ...revoked } }) };
+  };
+  const revoking = new Set<string>();
+  const revocations = async (): Promise<void> => {
+    for (const { uid, revoke = "" } of controllers.pods.values()) {
+      if (revoke === "" || ledger === undefined || revoking.has(`${uid} ${revoke}`)) continue;
+      revoking.add(`${uid} ${revoke}`);
+      await ledger.revoke(uid, revoke);
+      control?.send({ podUid: uid }, { event: "trust", data: await trustOf(uid) });
+    }
+  };
   let ledger: HostedLedger | undefined;
   const renew = async (): Promise<{ key: string; cert: string }> => {
     const { leaf, bundle, changed } = await certificates.refresh();
@@ -126,21 +149,28 @@ async function run(config: Config, stop: AbortSignal): Promise<void> {
   await Promise.race([lease.held, stopped]);
   if (!stop.aborted) {
     log({ event: "leading", identity: config.identity });
-    const keys = storedKeys(client, SYSTEM_NAMESPACE);
+    const keys = storedKeys(client, SYSTEM_NAMESPACE, {
+      publish: async (identity, key) =>
+        (await ledger?.registrar?.publish(desk.bindingOf(identity), Buffer.from(key, "hex"))) ?? true,
+      rotate: async (pod, act) => ({ ...(await ledger?.registrar?.rotate(pod, act as JsonObject)) }),
+    });
     if (config.ledger !== "")
       ledger = await hostLedger({
         place: config.ledger,
         keyFile: config.ledgerKey,
-        keyOf: (pod) => keys.keyOf(pod),
+        registrarKeyFile: config.registrarKey,
+        roots: controllers.roots()?.keys ?? [],
+        keysOf: (pod) => keys.keysOf(pod),
         log: (message) => log({ event: "ledger", message }),
       });
+    log({ event: "registrar", key: ledger?.registrarId ?? "" });
     await desk.load();
     control = await startControl({
       port: config.port,
       tls,
       tokens: tokenReviews(client, Date.now),
       keys,
-      ...(ledger === undefined ? {} : { ledger: ledger.answer }),
+      ...(ledger === undefined ? {} : { ledger: ledger.answer, trust: trustOf }),
       registry: controllers.registry,
       podOf: (identity) => desk.podOf(identity),
       snapshot: (pod) => desk.snapshot(pod),

@@ -18,6 +18,8 @@ export interface Config {
   readonly ledger: string;
   /** File of the ledger's own key; "" = one in the ledger's folder, made when there is none. */
   readonly ledgerKey: string;
+  /** File of the registrar's key; "" = one in the ledger's folder, made when there is none. */
+  readonly registrarKey: string;
   /** Addresses for which the serving certificates are also good, for API servers that reach us without a Service. */
   readonly addresses: readonly string[];
   /** The API server as a pod finds it; undefined outside a pod. */
@@ -42,6 +44,7 @@ export function readConfig(env: Readonly<Record<string, string | undefined>>): C
     healthPort: port("ATOLL_HEALTH_PORT", 8080),
     ledger: env["ATOLL_LEDGER_URL"] ?? "",
     ledgerKey: env["ATOLL_LEDGER_KEY"] ?? "",
+    registrarKey: env["ATOLL_REGISTRAR_KEY"] ?? "",
     identity: env["POD_NAME"] ?? hostname(),
     addresses: (env["ATOLL_EXTRA_ADDRESSES"] ?? "").split(",").filter((a) => a !== ""),
     pod:

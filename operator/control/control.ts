@@ -56,6 +56,8 @@ export interface ControlOptions {
   readonly snapshot: (pod: StreamPod) => readonly StreamEvent[];
   readonly bundleByHash: (hash: string) => string | undefined;
   readonly onReport: (report: GuardianReport) => void;
+  /** Where the registry stands, and whether it has revoked the pod's key. */
+  readonly trust?: (podUid: string) => Promise<JsonMap>;
   /** Answers what a pod's guardian asks of the ledger. */
   readonly ledger?: (podUid: string, request: IncomingMessage, response: ServerResponse) => Promise<void>;
   /** A guardian's challenge; the answer goes back to it. */
@@ -157,11 +159,18 @@ export async function startControl(options: ControlOptions): Promise<Control> {
       });
     if (!nonces.take(nonce, identity.podUid) || !helloHolds(nonce, identity.podUid, publicKey, signature))
       return answer(response, path, 401, { error: "the nonce is not signed by this key" });
+    if (path === "/v1/rotate" && request.method === "POST") {
+      // The key that hands over asks, also when it has done so already and the answer was lost.
+      if (!(await options.keys.keysOf(identity.podUid)).includes(publicKey))
+        return answer(response, path, 403, { error: "this pod has published another key" });
+      return answer(response, path, 200, await options.keys.rotate(identity, await readBody(request)));
+    }
     const known = await options.keys.keyOf(identity.podUid);
-    if (known === undefined ? !(await options.keys.publish(identity, publicKey)) : known !== publicKey)
+    if ((known !== undefined && known !== publicKey) || !(await options.keys.publish(identity, publicKey)))
       return answer(response, path, 403, { error: "this pod has published another key" });
 
-    if (path === "/v1/stream" && request.method === "GET") return open(request, response, identity, pod);
+    if (path === "/v1/stream" && request.method === "GET")
+      return open(request, response, identity, pod, await options.trust?.(identity.podUid));
     if (request.method !== "POST" || (path !== "/v1/report" && path !== "/v1/approvals"))
       return answer(response, path, 404, { error: "no such path" });
     const body = await readBody(request);
@@ -194,6 +203,7 @@ export async function startControl(options: ControlOptions): Promise<Control> {
     response: ServerResponse,
     identity: PodIdentity,
     pod: StreamPod,
+    trust: JsonMap | undefined,
   ): void {
     requests.inc({ path: "/v1/stream", status: 200 });
     response.writeHead(200, { "content-type": "text/event-stream", "cache-control": "no-store" });
@@ -204,6 +214,7 @@ export async function startControl(options: ControlOptions): Promise<Control> {
     connected.set(streams.size);
     request.socket.setTimeout(0);
     response.on("close", () => drop(identity.podUid, connection));
+    if (trust !== undefined) response.write(frame("trust", trust));
     for (const { event, data } of options.snapshot(pod)) response.write(frame(event, data));
     // All that is in force has been said: what a guardian waits for before it serves.
     response.write(frame("synced", { at: new Date(now()).toISOString() }));

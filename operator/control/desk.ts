@@ -2,6 +2,8 @@
 
 import { sha256 } from "../../kernel/crypto/crypto.ts";
 import { canonicalize } from "../../kernel/canonicalize/canonicalize.ts";
+import { isHash } from "../../kernel/contracts/contracts.ts";
+import type { Binding } from "../../kernel/trust/trust.ts";
 import type { JsonObject } from "../../kernel/contracts/contracts.ts";
 import type { FreezeOrder, TrustRoots } from "../../kernel/trust/trust.ts";
 import type { Judgement } from "../bundle/bundle.ts";
@@ -37,6 +39,8 @@ export interface Desk {
   podOf(identity: PodIdentity): StreamPod | undefined;
   snapshot(pod: StreamPod): StreamEvent[];
   bundleByHash(hash: string): string | undefined;
+  /** What a guardian's key is bound to when it is published. */
+  bindingOf(identity: PodIdentity): Binding;
   setPolicy(
     sidecar: string,
     given: {
@@ -156,6 +160,17 @@ export function makeDesk(options: DeskOptions): Desk {
       ];
     },
     bundleByHash: (hash) => bundles.get(hash),
+    bindingOf(identity) {
+      const pod = byUid(identity.podUid);
+      const hash = policies.get(pod?.labels[LABEL_SIDECAR] ?? "")?.event.data["hash"];
+      return {
+        pod_uid: identity.podUid,
+        service_account: `${identity.namespace}/${identity.serviceAccount}`,
+        image: pod?.image ?? "",
+        // No policy has been committed for it yet.
+        bundle_hash: isHash(hash) ? hash : sha256(""),
+      };
+    },
     setPolicy(sidecar, given, ceiling) {
       const strategy = options.sidecars().get(sidecar)?.spec.rollout?.strategy ?? "Live";
       const announce = (bundle: Judgement, committed: boolean): StreamEvent => {

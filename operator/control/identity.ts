@@ -3,7 +3,9 @@
 import { randomBytes } from "node:crypto";
 import { canonicalize } from "../../kernel/canonicalize/canonicalize.ts";
 import { isSignature } from "../../kernel/contracts/contracts.ts";
+import type { JsonObject } from "../../kernel/contracts/contracts.ts";
 import { keyIdOf, verifierFromRaw } from "../../kernel/crypto/crypto.ts";
+import { ROTATION, parseAct } from "../../kernel/trust/trust.ts";
 import { isMap } from "../kinds/kinds.ts";
 import type { Json, JsonMap } from "../kinds/kinds.ts";
 import { ApiError, applyObject, notFound } from "../runtime/runtime.ts";
@@ -61,62 +63,135 @@ export function tokenReviews(client: Client, now: () => number): TokenCheck {
   };
 }
 
-/** The keys that guardians published: the first of a pod wins, for as long as the pod lives. */
+/** The keys that guardians published: the first of a pod wins, for as long as the pod lives, and names those that follow. */
 export interface KeyRegistry {
+  /** The key in force. */
   keyOf(podUid: string): Promise<string | undefined>;
+  /** All that the pod's guardian has had, the first one first. */
+  keysOf(podUid: string): Promise<readonly string[]>;
   /** False when another key was first. */
   publish(identity: PodIdentity, publicKeyHex: string): Promise<boolean>;
+  /** Takes the act of the key in force that names its successor; asked again it answers as before. */
+  rotate(identity: PodIdentity, act: JsonMap): Promise<JsonMap>;
+}
+/** The registrar's chain, where there is one: what stands there is durable before our own copy says it. */
+export interface KeyChain {
+  publish(identity: PodIdentity, publicKeyHex: string): Promise<boolean>;
+  /** The registry's head, as `height` and `hash`. */
+  rotate(podUid: string, act: JsonMap): Promise<JsonMap>;
 }
 
 const shardOf = (podUid: string): string =>
   `atoll-guardian-keys-${/^[0-9a-f]/.test(podUid) ? podUid.slice(0, 1) : "x"}`;
 
+/** A pod's first key and the acts by which others followed it: the key alone, or a list of all. */
+interface Kept {
+  readonly first: string;
+  readonly acts: readonly JsonMap[];
+}
+const keptFrom = (value: string): Kept => {
+  if (!value.startsWith("[")) return { first: value, acts: [] };
+  const list = JSON.parse(value) as readonly Json[];
+  return { first: text(list[0]), acts: list.slice(1).filter(isMap) };
+};
+const keptText = ({ first, acts }: Kept): string =>
+  acts.length === 0 ? first : JSON.stringify([first, ...acts]);
+const keyIn = (act: JsonMap): string => text((isMap(act["key"]) ? act["key"] : {})["public_key"]);
+const keysIn = ({ first, acts }: Kept): readonly string[] => [first, ...acts.map(keyIn)];
+
 /** Kept in sixteen ConfigMaps of our own namespace, so that a restart forgets nobody. */
-export function storedKeys(client: Client, namespace: string): KeyRegistry {
+export function storedKeys(client: Client, namespace: string, chain?: KeyChain): KeyRegistry {
   const collection = `/api/v1/namespaces/${namespace}/configmaps`;
-  const memory = new Map<string, string>();
-  const read = async (podUid: string): Promise<{ data: JsonMap; version: string }> => {
-    try {
-      const map = await client.json(`${collection}/${shardOf(podUid)}`);
-      const meta = isMap(map["metadata"]) ? map["metadata"] : {};
-      return { data: isMap(map["data"]) ? map["data"] : {}, version: text(meta["resourceVersion"]) };
-    } catch (error) {
+  const memory = new Map<string, Kept>();
+  const announced = new Set<string>();
+  const read = async (podUid: string) => {
+    const found = await client.json(`${collection}/${shardOf(podUid)}`).catch((error: unknown) => {
       if (!notFound(error)) throw error;
-      return { data: {}, version: "" };
-    }
+      return {} satisfies JsonMap;
+    });
+    const object: JsonMap = found;
+    const meta = isMap(object["metadata"]) ? object["metadata"] : {};
+    const data = isMap(object["data"]) ? object["data"] : {};
+    const value = Object.hasOwn(data, podUid) ? text(data[podUid]) : "";
+    return { data, version: text(meta["resourceVersion"]), kept: value === "" ? undefined : keptFrom(value) };
   };
+  /** Writes what `change` makes of what is there; of two that write at once, one is told to look again. */
+  async function put(podUid: string, change: (kept: Kept | undefined) => Kept | undefined): Promise<void> {
+    for (let attempt = 0; ; attempt++) {
+      const { data, version, kept } = await read(podUid);
+      const next = change(kept);
+      if (next === undefined) return;
+      const name = shardOf(podUid);
+      const body = {
+        apiVersion: "v1",
+        kind: "ConfigMap",
+        metadata: { name, namespace, ...(version === "" ? {} : { resourceVersion: version }) },
+        data: { ...data, [podUid]: keptText(next) },
+      };
+      try {
+        if (version === "") await client.json(collection, { method: "POST", body });
+        else await applyObject(client, `${collection}/${name}`, body, "atoll-control");
+        memory.set(podUid, next);
+        return;
+      } catch (error) {
+        if (!(error instanceof ApiError && error.status === 409) || attempt > 20) throw error;
+      }
+    }
+  }
+  async function keptOf(podUid: string): Promise<Kept | undefined> {
+    const hit = memory.get(podUid) ?? (await read(podUid)).kept;
+    if (hit !== undefined) memory.set(podUid, hit);
+    return hit;
+  }
+  /** A chain that was lost with its store learns again what we know. */
+  async function announce(identity: PodIdentity, { first, acts }: Kept): Promise<boolean> {
+    if (chain === undefined || announced.has(identity.podUid)) return true;
+    if (!(await chain.publish(identity, first))) return false;
+    for (const act of acts) await chain.rotate(identity.podUid, act);
+    announced.add(identity.podUid);
+    return true;
+  }
   return {
-    async keyOf(podUid) {
-      const hit = memory.get(podUid);
-      if (hit !== undefined) return hit;
-      const { data } = await read(podUid);
-      const key = Object.hasOwn(data, podUid) ? text(data[podUid]) : "";
-      if (key === "") return undefined;
-      memory.set(podUid, key);
-      return key;
+    keyOf: async (podUid) => {
+      const kept = await keptOf(podUid);
+      return kept === undefined ? undefined : keysIn(kept).at(-1);
+    },
+    keysOf: async (podUid) => {
+      const kept = await keptOf(podUid);
+      return kept === undefined ? [] : keysIn(kept);
     },
     async publish(identity, publicKeyHex) {
-      for (let attempt = 0; ; attempt++) {
-        const { data, version } = await read(identity.podUid);
-        const stored = Object.hasOwn(data, identity.podUid) ? text(data[identity.podUid]) : "";
-        if (stored !== "") return stored === publicKeyHex;
-        const name = shardOf(identity.podUid);
-        const body = {
-          apiVersion: "v1",
-          kind: "ConfigMap",
-          // With the version read: of two that publish at once, one is told to look again.
-          metadata: { name, namespace, ...(version === "" ? {} : { resourceVersion: version }) },
-          data: { ...data, [identity.podUid]: publicKeyHex },
-        };
-        try {
-          if (version === "") await client.json(collection, { method: "POST", body });
-          else await applyObject(client, `${collection}/${name}`, body, "atoll-control");
-          memory.set(identity.podUid, publicKeyHex);
-          return true;
-        } catch (error) {
-          if (!(error instanceof ApiError && error.status === 409) || attempt > 20) throw error;
-        }
-      }
+      const known = await keptOf(identity.podUid);
+      const mine = known ?? { first: publicKeyHex, acts: [] };
+      if (keysIn(mine).at(-1) !== publicKeyHex || !(await announce(identity, mine))) return false;
+      if (known !== undefined) return true;
+      await put(identity.podUid, (kept) => {
+        if (kept !== undefined) memory.set(identity.podUid, kept);
+        return kept === undefined ? mine : undefined;
+      });
+      const stored = memory.get(identity.podUid);
+      return stored !== undefined && keysIn(stored).at(-1) === publicKeyHex;
+    },
+    async rotate(identity, value) {
+      const signed = parseAct(value as JsonObject, "rotation", ROTATION);
+      const { act } = signed;
+      const known = await keptOf(identity.podUid);
+      if (act.type !== ROTATION || known === undefined) throw new Error("this pod has published no key");
+      const keys = keysIn(known);
+      const done =
+        keys.at(-1) === act.key.public_key && keyIdOf(Buffer.from(keys.at(-2) ?? "", "hex")) === act.old;
+      const old = verifierFromRaw(Buffer.from(keys.at(done ? -2 : -1) ?? "", "hex"));
+      if (act.old !== old.keyId || !signed.signedBy(old))
+        throw new Error(`${act.old} is not the key in force of this pod`);
+      if (!(await announce(identity, known))) throw new Error("this pod has published another key");
+      const head = (await chain?.rotate(identity.podUid, value)) ?? {};
+      if (!done)
+        await put(identity.podUid, (kept) =>
+          kept === undefined || keysIn(kept).at(-1) !== keys.at(-1)
+            ? undefined
+            : { ...kept, acts: [...kept.acts, value] },
+        );
+      return head;
     },
   };
 }

@@ -1,6 +1,6 @@
 // What is kept of the objects that we watch: as little as the judgements need.
 
-import { ANNOTATION_FREEZE, ANNOTATION_UNFREEZE, isMap } from "../kinds/kinds.ts";
+import { ANNOTATION_FREEZE, ANNOTATION_REVOKE_KEY, ANNOTATION_UNFREEZE, isMap } from "../kinds/kinds.ts";
 import type { GuardianSidecar, Json, JsonMap } from "../kinds/kinds.ts";
 import { shapeHash } from "../shape/shape.ts";
 import type { NamespaceState, PodState } from "../sidecar/sidecar.ts";
@@ -23,6 +23,12 @@ function stampOf(object: JsonMap, ...path: readonly string[]): string {
     .toSorted()
     .join("; ");
 }
+
+const optional = <K extends string>(name: K, value: string): Partial<Record<K, string>> => {
+  const out: Partial<Record<K, string>> = {};
+  if (value !== "") out[name] = value;
+  return out;
+};
 
 /** Our own kinds whole, apart from what only the API server's bookkeeping needs. */
 export function projectKind(object: JsonMap): JsonMap {
@@ -85,5 +91,7 @@ export function podState(object: JsonMap): PodState {
     freezeStamp:
       frozen === "" ? "" : stampOf(object, "f:metadata", "f:annotations", `f:${ANNOTATION_FREEZE}`),
     unfreeze: text(map(meta["annotations"])[ANNOTATION_UNFREEZE]),
+    ...optional("revoke", text(map(meta["annotations"])[ANNOTATION_REVOKE_KEY])),
+    ...optional("image", text(guardian?.["image"])),
   };
 }

@@ -13,6 +13,8 @@ export const ANNOTATION_SIZE = "atoll.dev/size";
 export const ANNOTATION_PROBES = "atoll.dev/probes";
 export const ANNOTATION_FREEZE = "atoll.dev/freeze";
 export const ANNOTATION_UNFREEZE = "atoll.dev/unfreeze";
+/** On a pod: why its guardian's key is revoked, or a root's signed act that says so. */
+export const ANNOTATION_REVOKE_KEY = "atoll.dev/revoke-key";
 /** The ConfigMap in which the operator keeps the freezes that it ordered. */
 export const FREEZES = "atoll-freezes";
 

@@ -177,7 +177,8 @@ export function createRegistrar(options: RegistrarOptions): Registrar {
         const at = await loaded();
         const current = at.registry.guardianOf(pod);
         // The answer was lost: the old key asks again for the same successor.
-        if (current === act.key.key_id && at.registry.record(current)?.after === act.old) return headOf(at);
+        const done = at.registry.record(act.key.key_id)?.after === act.old;
+        if (done && at.pods.get(pod)?.some((key) => key.keyId === act.key.key_id) === true) return headOf(at);
         if (current === undefined || current !== act.old)
           throw new Error(`${act.old} is not the key in force of this pod`);
         const { type: _, ...body } = handOverBody(objectOf(value));

@@ -36,6 +36,10 @@ export interface PodState {
   readonly frozen: string;
   readonly freezeStamp?: string;
   readonly unfreeze: string;
+  /** Annotation atoll.dev/revoke-key. */
+  readonly revoke?: string;
+  /** Of its guardian. */
+  readonly image?: string;
 }
 
 export const isGoverned = (n: NamespaceState): boolean =>
