@@ -3,10 +3,7 @@
 
 import { mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { canonicalize } from "../kernel/canonicalize/canonicalize.ts";
-import { timestampOf } from "../kernel/contracts/contracts.ts";
 import type { JsonValue } from "../kernel/contracts/contracts.ts";
-import { signerFromPem } from "../kernel/crypto/crypto.ts";
 import { principalOf } from "../sidecar/config/config.ts";
 import { startGuardian } from "../sidecar/guard/guard.ts";
 import type { Running } from "../sidecar/guard/guard.ts";
@@ -18,17 +15,19 @@ export interface Crew {
   readonly ca: string;
   readonly bundle: JsonValue;
   readonly trust: string;
-  readonly approver: string;
   readonly pods: readonly { readonly name: string; readonly uid: string; readonly token: string }[];
 }
-export type Order = { readonly crew: Crew } | { readonly order: "thaw" };
+export interface Order {
+  readonly crew: Crew;
+}
 export interface Denied {
   readonly pod: string;
   /** Milliseconds since 1970, with fractions. */
   readonly at: number;
 }
 export type News =
-  | { readonly news: "connected" | "thawed" }
+  | { readonly news: "connected" }
+  | { readonly news: "lifted"; readonly at: number }
   | { readonly news: "denied"; readonly denied: Denied }
   | { readonly news: "allowed"; readonly pod: string };
 
@@ -89,6 +88,11 @@ async function guardian(crew: Crew, pod: Crew["pods"][number]): Promise<Running>
     },
     onEvent: async (event, data) => {
       if (event === "synced") synced.resolve();
+      if (event === "unfreeze") {
+        if (running.freezer.inForce.length === 0) return;
+        await running.freezer.unfreeze(data["unfreeze"] ?? null);
+        if (running.freezer.inForce.length === 0) tell({ news: "lifted", at: now() });
+      }
       if (event !== "freeze") return;
       // As in the pod: in force within this turn. The next call is the first that is denied for it.
       const frozen = running.freezer.hear(data);
@@ -105,33 +109,15 @@ async function guardian(crew: Crew, pod: Crew["pods"][number]): Promise<Running>
 }
 
 const running: Running[] = [];
-let approver: ReturnType<typeof signerFromPem> | undefined;
 
 async function start(crew: Crew): Promise<void> {
-  approver = signerFromPem(crew.approver);
   for (let at = 0; at < crew.pods.length; at += 10)
     running.push(...(await Promise.all(crew.pods.slice(at, at + 10).map((pod) => guardian(crew, pod)))));
   tell({ news: "connected" });
 }
 
-/** Lifted as people lift it: by an approver's signature over the freeze that it ends. */
-async function thaw(): Promise<void> {
-  for (const { freezer } of running) {
-    if (freezer.state.state !== "frozen" || approver === undefined) continue;
-    const lifting = {
-      type: "atoll.dev/unfreeze/v1",
-      freeze: freezer.state.node,
-      reason: "the next round",
-      at: timestampOf(Date.now()),
-      key_id: approver.keyId,
-    };
-    await freezer.unfreeze({ ...lifting, sig: approver.sign(canonicalize(lifting)) });
-  }
-  tell({ news: "thawed" });
-}
-
 process.on("message", (order: Order) => {
-  void ("crew" in order ? start(order.crew) : thaw()).catch((error: unknown) => {
+  void start(order.crew).catch((error: unknown) => {
     console.error(error);
     process.exit(1);
   });

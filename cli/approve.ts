@@ -36,7 +36,7 @@ export async function approvals(argv: readonly string[], io: Io): Promise<number
     return 0;
   }
   const everywhere = values["all-namespaces"] === true;
-  const place = placeOf(values, everywhere, LIST);
+  const place = await placeOf(values, everywhere, LIST);
   const requests = place.kind === "socket" ? socketRequests(place.path) : clusterRequests(place.cluster);
   try {
     const list = await requests.list(everywhere);
@@ -116,7 +116,7 @@ async function act(what: Act, argv: readonly string[], io: Io): Promise<number> 
   const seconds = Number(values.wait ?? "10");
   if (!(seconds >= 0 && seconds <= 3600)) throw new UsageError("--wait is a number of seconds", usage);
   const signer = signerFromPem(readFileSync(values.key, "utf8"));
-  const place = placeOf(values, false, usage);
+  const place = await placeOf(values, false, usage);
   const requests =
     place.kind === "socket" ? socketRequests(place.path) : clusterRequests(place.cluster, seconds);
   try {

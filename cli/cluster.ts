@@ -1,12 +1,12 @@
 // Where the commands of people go: the admin socket of a guardian on this machine, or a cluster by its kubeconfig.
 
 import { existsSync } from "node:fs";
-import { KubeConfig } from "@kubernetes/client-node";
-import { ApiError, accessFromConfig, clientFrom } from "../operator/runtime/runtime.ts";
+import { ApiError, clientFrom } from "../operator/runtime/runtime.ts";
 import type { Client, Request } from "../operator/runtime/runtime.ts";
 import type { JsonMap } from "../operator/kinds/kinds.ts";
 import { DEFAULT_SOCKET } from "./admin.ts";
 import { UsageError } from "./io.ts";
+import { NoCluster, readKubeconfig } from "./kubeconfig.ts";
 import { visible } from "./visible.ts";
 
 export const PLACE_OPTIONS = {
@@ -40,7 +40,7 @@ export type Place =
   | { readonly kind: "cluster"; readonly cluster: Cluster };
 
 /** The place that the options name; `named` = something else on the command line exists in a cluster only. */
-export function placeOf(values: PlaceValues, named: boolean, usage: string): Place {
+export async function placeOf(values: PlaceValues, named: boolean, usage: string): Promise<Place> {
   const cluster =
     named ||
     values.kubeconfig !== undefined ||
@@ -51,31 +51,23 @@ export function placeOf(values: PlaceValues, named: boolean, usage: string): Pla
     return { kind: "socket", path: values.socket };
   }
   if (!cluster && existsSync(DEFAULT_SOCKET)) return { kind: "socket", path: DEFAULT_SOCKET };
-  return { kind: "cluster", cluster: openCluster(values) };
+  return { kind: "cluster", cluster: await openCluster(values) };
 }
 
-// What the library makes up when it finds no configuration at all.
-const NOWHERE = "http://localhost:8080";
-
-export function openCluster(values: PlaceValues): Cluster {
-  const config = new KubeConfig();
-  if (values.kubeconfig === undefined) config.loadFromDefault();
-  else config.loadFromFile(values.kubeconfig);
-  if (values.context !== undefined) {
-    if (config.getContextObject(values.context) === null)
-      throw new Error(`the kubeconfig has no context \`${visible(values.context)}\``);
-    config.setCurrentContext(values.context);
-  }
-  const server = config.getCurrentCluster()?.server;
-  if (server === undefined || server === NOWHERE)
+export async function openCluster(values: PlaceValues): Promise<Cluster> {
+  const config = await readKubeconfig(values.kubeconfig, values.context).catch((error: unknown) => {
+    if (!(error instanceof NoCluster)) throw error;
     throw new Error(
-      `there is no guardian at ${DEFAULT_SOCKET} and no cluster: name one with --socket, --kubeconfig or KUBECONFIG`,
+      `there is no guardian at ${DEFAULT_SOCKET} and no cluster (${error.message}): name one with --socket, --kubeconfig or KUBECONFIG`,
     );
-  const context = config.getCurrentContext();
-  const client: Client = clientFrom(accessFromConfig(config));
+  });
+  const { server } = config.access;
+  if (!server.startsWith("https://"))
+    throw new Error(`the API server ${visible(server)} is not reached by https`);
+  const client: Client = clientFrom(config.access);
   return {
-    name: `${context} (${server})`,
-    namespace: values.namespace ?? config.getContextObject(context)?.namespace ?? "default",
+    name: `${config.context} (${server})`,
+    namespace: values.namespace ?? config.namespace,
     json: (path, options) => client.json(path, options).catch((error: unknown) => refuse(error, server)),
     close: () => client.close(),
   };

@@ -175,7 +175,7 @@ export async function freeze(argv: readonly string[], io: Io): Promise<number> {
   if (reason.length > 500) throw new UsageError("--reason is longer than 500 characters", FREEZE);
   const seconds = secondsOf(values.wait, FREEZE);
   const asked = { targets: positionals, all: values.all === true, selector: values.selector };
-  const place = placeOf(values, namesCluster(asked), FREEZE);
+  const place = await placeOf(values, namesCluster(asked), FREEZE);
   const by = (io.env["USER"] ?? "").slice(0, 200);
   if (place.kind === "socket") {
     const body = await adminOrThrow(place.path, "POST", "/freeze", { reason, by });
@@ -268,7 +268,7 @@ export async function unfreeze(argv: readonly string[], io: Io): Promise<number>
   const reason = (values.reason ?? "").slice(0, 500);
   const signer = signerFromPem(readFileSync(values.key, "utf8"));
   const asked = { targets: positionals, all: values.all === true, selector: values.selector };
-  const place = placeOf(values, namesCluster(asked), UNFREEZE);
+  const place = await placeOf(values, namesCluster(asked), UNFREEZE);
   if (place.kind === "socket") return await onSocket(place.path, reason, signer, values.json === true, io);
   const { cluster } = place;
   const out = values.json === true ? io.stderr : io.stdout;

@@ -65,7 +65,7 @@ async function run(config: Config, stop: AbortSignal): Promise<void> {
     log,
     running: (sidecar) => desk.running(sidecar),
     proofs: (sidecar) => desk.proofs(sidecar),
-    frozen: (sidecar) => desk.frozen(sidecar),
+    frozen: (sidecar) => desk.frozen(`gs/${sidecar}`),
     onPolicy: (sidecar, given, ceiling) => desk.setPolicy(sidecar, given, ceiling),
     reported: (sidecar) => desk.reported(sidecar),
     onLook: () => {

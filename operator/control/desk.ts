@@ -34,8 +34,8 @@ export interface DeskOptions {
 export interface Desk {
   /** Reads the freezes that were ordered before; nothing is told to guardians until then. */
   load(): Promise<void>;
-  /** Freezes of a sidecar that nobody has lifted. */
-  frozen(sidecar: string): readonly FreezeOrder[];
+  /** Freezes of a scope that nobody has lifted. */
+  frozen(scope: string): readonly FreezeOrder[];
   podOf(identity: PodIdentity): StreamPod | undefined;
   snapshot(pod: StreamPod): StreamEvent[];
   bundleByHash(hash: string): string | undefined;
@@ -66,8 +66,6 @@ export interface Desk {
 const text = (v: Json | undefined): string => (typeof v === "string" ? v : "");
 /** Guardians report every few seconds. */
 const REPORT_FRESH_MS = 30_000;
-/** How long a freeze may wait to be kept. */
-const STORE_MS = 200;
 
 /** What a sidecar's guardians are told to run. */
 interface Policies {
@@ -148,8 +146,10 @@ export function makeDesk(options: DeskOptions): Desk {
       const policy = policies.get(pod.sidecar);
       // Nothing that an object asks for is missed by whoever connects before the next look.
       const state = byUid(pod.uid);
-      if (takeSidecar(pod.sidecar) || (state !== undefined && takePod(state)))
-        void orders.store().then(spreadAll);
+      if (takeSidecar(pod.sidecar) || (state !== undefined && takePod(state))) {
+        spreadAll();
+        void orders.store();
+      }
       return [
         ...orders.events(`gs/${pod.sidecar}`),
         ...orders.events(`pod/${pod.uid}`),
@@ -331,7 +331,7 @@ export function makeDesk(options: DeskOptions): Desk {
           await new Promise((resolve) => setTimeout(resolve, 500));
         }
     },
-    frozen: (sidecar) => orders.inForce(`gs/${sidecar}`),
+    frozen: (scope) => orders.inForce(scope),
     look() {
       const living = new Set<string>();
       let news = false;
@@ -347,10 +347,9 @@ export function makeDesk(options: DeskOptions): Desk {
         }
       for (const uid of reports.keys()) if (!living.has(uid)) reports.delete(uid);
       control?.sweep();
-      // Kept before it is told, so that a restart of ours makes no second order; but nothing waits long to be stopped.
-      const stored = orders.store();
-      if (news)
-        void Promise.race([stored, new Promise((resolve) => setTimeout(resolve, STORE_MS))]).then(spreadAll);
+      // Told and kept at once: nobody waits for a disk to be stopped.
+      if (news) spreadAll();
+      void orders.store();
     },
     stop: () => approvals.stop(),
   };

@@ -64,6 +64,13 @@ const NOTHING: Said = { reason: "", by: "", stamp: "", unfreeze: "" };
 const keyOf = (scope: string): string => scope.replace("/", ".");
 const scopeOf = (key: string): string => key.replace(".", "/");
 
+/** When a field was last written, by the API server's bookkeeping. */
+function writtenAt(stamp: string): number | undefined {
+  const times = [...stamp.matchAll(/\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ/g)].map(([t]) => Date.parse(t));
+  const last = Math.max(...times);
+  return Number.isFinite(last) ? last : undefined;
+}
+
 /** Signed objects on an object: one, or a list of them. */
 function liftingsIn(text: string): { readonly raw: JsonObject; readonly act: SignedAct }[] {
   if (text === "" || text.length > 65_536) return [];
@@ -206,7 +213,11 @@ export function makeFreezeOrders(options: FreezesOptions): FreezeOrders {
         const { reason, by, stamp } = said;
         const anew = asked?.reason !== reason || asked.by !== by || (live === 0 && asked.stamp !== stamp);
         if (anew && live < LIVE) {
-          const order = freezeOrder(scope, reason, by, timestampOf(options.now()));
+          // Of the time at which it was written: a restart before it is kept makes the same order again.
+          let ms = writtenAt(stamp) ?? options.now();
+          let order = freezeOrder(scope, reason, by, timestampOf(ms));
+          while (orders.some((o) => o.name === orderHash(order)))
+            order = freezeOrder(scope, reason, by, timestampOf(++ms));
           orders.push({ order, name: orderHash(order), lifted: undefined });
         }
         // One too many is ordered when another was lifted.

@@ -77,6 +77,27 @@ test("a restart knows the order, also when the field was cleared meanwhile", asy
   expect(second.events("gs/strong")[0]).toMatchObject({ event: "freeze" });
 });
 
+test("a restart before it was kept makes the same order again, and another writing another", async () => {
+  const stamp = "kubectl-annotate Update 2026-11-20T08:17:06Z";
+  const [first, second, third] = [await open(), await open(), await open()];
+  first.take("gs/strong", { ...frozen, stamp });
+  second.take("gs/strong", { ...frozen, stamp });
+  third.take("gs/strong", { ...frozen, stamp: stamp.replace(":06Z", ":07Z") });
+  expect(orderIn(second)).toEqual(orderIn(first));
+  expect(orderIn(first).at).toBe("2026-11-20T08:17:06.000Z");
+  expect(orderIn(third)).not.toEqual(orderIn(first));
+});
+
+test("lifted and written again within one second: another order", async () => {
+  const orders = await open();
+  const stamp = "kubectl-annotate Update 2026-11-20T08:17:06Z";
+  orders.take("gs/strong", { ...frozen, stamp });
+  const old = JSON.stringify(lift(orders));
+  orders.take("gs/strong", said({ unfreeze: old }));
+  orders.take("gs/strong", { ...frozen, stamp, unfreeze: old });
+  expect(orders.inForce("gs/strong").map((o) => o.at)).toEqual(["2026-11-20T08:17:06.001Z"]);
+});
+
 test("nothing is ordered before it is known what was", () => {
   const orders = makeFreezeOrders({ client, roots: () => roots, now: () => clock, log: () => undefined });
   expect(orders.take("gs/strong", frozen)).toBe(false);

@@ -46,6 +46,7 @@ export interface Member {
   readonly name: string;
   readonly uid: string;
   readonly guardian: Running;
+  readonly journalDir: string;
   readonly said: { readonly event: string; readonly data: JsonObject }[];
   /** A call over HTTP, as an agent makes it. */
   call(
@@ -161,6 +162,7 @@ export async function startMember(whole: Whole, sidecar: string, name: string): 
       name,
       uid,
       guardian,
+      journalDir,
       said,
       async call(tool, args, key) {
         const response = await fetch(`${base}/mcp/v1/execute`, {

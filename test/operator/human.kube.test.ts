@@ -1,6 +1,6 @@
 // A person at a real cluster: `atoll freeze | unfreeze | approvals | approve | reject | override | review`, with the
 // operator and real guardians on the real control stream.
-import { writeFileSync, mkdtempSync, rmSync } from "node:fs";
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { generateKeyPairSync } from "node:crypto";
@@ -9,6 +9,7 @@ import { atoll } from "../../cli/atoll.ts";
 import { standInTools } from "../../cli/demo/standins.ts";
 import type { StandIn } from "../../cli/demo/standins.ts";
 import type { JsonObject } from "../../kernel/contracts/contracts.ts";
+import { signerFromPem } from "../../kernel/crypto/crypto.ts";
 import { provider } from "../surfaces/provider.ts";
 import type { Provider } from "../surfaces/provider.ts";
 import { apply, until } from "./api.ts";
@@ -29,6 +30,7 @@ let model: Provider;
 let one: Member;
 let two: Member;
 let folder: string;
+let policy: JsonObject;
 const pair = () => {
   const { privateKey, publicKey } = generateKeyPairSync("ed25519");
   return {
@@ -57,7 +59,8 @@ async function person(...argv: string[]): Promise<Said> {
     stderr: { write: (text: string | Uint8Array) => void (err += String(text)) },
     env: { USER: "alice" },
   };
-  const at = argv.includes("--kubeconfig") || argv.includes("--socket") ? [] : ["--kubeconfig", kubeconfig];
+  const elsewhere = ["--kubeconfig", "--socket", "--trust", "--journal"];
+  const at = argv.some((a) => elsewhere.includes(a)) ? [] : ["--kubeconfig", kubeconfig];
   const code = await atoll([...argv, ...at], io);
   return { code, out, err };
 }
@@ -95,9 +98,8 @@ beforeAll(async () => {
   tools = await standInTools(TOOL_SECRET);
   model = await provider();
   await until("the webhook is ready", async () => Promise.resolve(whole.webhook.ready()));
-  const { signerFromPem } = await import("../../kernel/crypto/crypto.ts");
-  const content = livePolicy(tools.url, "v1", [], model.url, signerFromPem(approver.private).keyId);
-  await apply(api, bundle({ version: 1, content }));
+  policy = livePolicy(tools.url, "v1", [], model.url, signerFromPem(approver.private).keyId);
+  await apply(api, bundle({ version: 1, content: policy }));
   await apply(api, {
     apiVersion: "atoll.dev/v1alpha1",
     kind: "GuardianSidecar",
@@ -486,7 +488,7 @@ describe("what goes wrong is said, with the exit code", () => {
   });
 });
 
-test("both events are in each guardian's journal, as many liftings as freezes", async () => {
+test("both events are in each guardian's journal, which verifies and replays across them", async () => {
   const events = (m: Member): string[] =>
     [...m.guardian.journal.entries()]
       .flatMap((e) => (e.kind === "node" && e.sealed.node.kind === "TRUST_EVENT" ? [e.sealed.node.body] : []))
@@ -496,5 +498,47 @@ test("both events are in each guardian's journal, as many liftings as freezes", 
     const all = events(m);
     expect(all.filter((e) => e === "FREEZE").length).toBe(all.filter((e) => e === "UNFREEZE").length);
     expect(all.length).toBeGreaterThanOrEqual(8);
+    const own = readFileSync(join(m.journalDir, "guardian.pub"), "utf8");
+    const trust = file(`${m.name}.trust`, `${whole.roots}\nrole: guardian\n${own}\n`);
+    const pack = join(folder, `${m.name}.tar`);
+    for (const argv of [
+      ["export", "--journal", m.journalDir, "-o", pack],
+      ["verify", pack, "--trust", trust],
+      ["replay", pack, "--trust", trust],
+    ]) {
+      const said = await person(...argv);
+      expect([argv[0], said.code, said.err]).toEqual([argv[0], 0, ""]);
+    }
   }
+});
+
+test("a guardian that has lost the stream denies with POLICY_STALE after the bound, and not before", async () => {
+  const bound = 3;
+  const content = { ...policy, name: "v2", freshness: { maxStaleSeconds: bound } };
+  await apply(api, bundle({ version: 2, content }));
+  await until("both run version 2", () =>
+    Promise.resolve([one, two].every((m) => m.guardian.active.version === "repo-agents@2")),
+  );
+  await until("both are served", async () =>
+    (await Promise.all([call(one), call(two)])).every((r) => r === ""),
+  );
+  const lost = performance.now();
+  await whole.control.stop();
+  const denied = new Map<Member, number>();
+  await until("both deny", async () => {
+    for (const m of [one, two]) {
+      const reason = await call(m);
+      if (reason === "POLICY_STALE") denied.set(m, denied.get(m) ?? performance.now() - lost);
+      else {
+        expect(reason).toBe("");
+        expect(denied.has(m)).toBe(false);
+      }
+    }
+    return denied.size === 2;
+  });
+  // The last heartbeat came at most one beat (0.1 s) before; the machine may have been slow to send it.
+  for (const ms of denied.values()) expect(ms).toBeGreaterThan((bound - 2) * 1000);
+  process.stdout.write(
+    `stream lost: denied after ${[...denied.values()].map((ms) => ms.toFixed(0)).join(", ")} ms\n`,
+  );
 });

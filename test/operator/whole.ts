@@ -186,7 +186,7 @@ export async function startWhole({
     ...more,
     running: (sidecar) => desk.running(sidecar),
     proofs: (sidecar) => desk.proofs(sidecar),
-    frozen: (sidecar) => desk.frozen(sidecar),
+    frozen: (sidecar) => desk.frozen(`gs/${sidecar}`),
     onPolicy: (sidecar, given, ceiling) => desk.setPolicy(sidecar, given, ceiling),
     reported: (sidecar) => desk.reported(sidecar),
     onLook: () => desk.look(),
