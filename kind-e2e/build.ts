@@ -22,6 +22,7 @@ export const bundles: readonly Bundle[] = [
   { file: "executor.js", entry: "kernel/runtime/sandbox/executor.ts" },
   { file: "operator.js", entry: "operator/main.ts" },
   { file: "webhook.js", entry: "operator/webhook.ts" },
+  { file: "gateway.js", entry: "operator/gateway.ts" },
   { file: "atoll.js", entry: "cli/atoll.ts" },
 ];
 

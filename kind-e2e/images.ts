@@ -53,6 +53,7 @@ export const recipes: readonly Recipe[] = [
     parts: [
       { file: "operator.js", path: "opt/atoll/operator.js" },
       { file: "webhook.js", path: "opt/atoll/webhook.js" },
+      { file: "gateway.js", path: "opt/atoll/gateway.js" },
       { file: "atoll.js", path: "opt/atoll/atoll.js" },
       { file: "package.json", path: "opt/atoll/package.json" },
     ],

@@ -13,7 +13,15 @@ import { makeControllers } from "./controllers/controllers.ts";
 import { SYSTEM_NAMESPACE, isMap } from "./kinds/kinds.ts";
 import type { JsonObject } from "../kernel/contracts/contracts.ts";
 import type { JsonMap } from "./kinds/kinds.ts";
-import { CANARY_PORT, canaryText, serveCanary, watchCanary } from "./island/island.ts";
+import {
+  CANARY_PORT,
+  GATEWAY_NAME,
+  GATEWAY_PORT,
+  GATEWAY_SECRET,
+  canaryText,
+  serveCanary,
+  watchCanary,
+} from "./island/island.ts";
 import type { CanaryWatch } from "./island/island.ts";
 import { hostLedger } from "./ledger/ledger.ts";
 import type { HostedLedger } from "./ledger/ledger.ts";
@@ -24,15 +32,17 @@ import type { Client } from "./runtime/runtime.ts";
  * Where the canary is found: what the installer says, or the addresses of the Service atoll-canary, which stay the same as
  * long as it does. They are part of every pod's shape.
  */
-async function canaryList(client: Client, said: string, stop: AbortSignal): Promise<string> {
-  if (said !== "service") return said;
+const canaryList = async (client: Client, said: string, stop: AbortSignal): Promise<string> =>
+  said === "service" ? canaryText(await addressesOf(client, "atoll-canary", stop), CANARY_PORT) : said;
+
+/** Those of a Service of ours, waited for; none when we are told to stop before. */
+async function addressesOf(client: Client, name: string, stop: AbortSignal): Promise<string[]> {
   for (;;) {
-    const service = await client.json(`/api/v1/namespaces/${SYSTEM_NAMESPACE}/services/atoll-canary`);
+    const service = await client.json(`/api/v1/namespaces/${SYSTEM_NAMESPACE}/services/${name}`);
     const spec = isMap(service["spec"]) ? service["spec"] : {};
     const ips = Array.isArray(spec["clusterIPs"]) ? spec["clusterIPs"] : [];
     const hosts = ips.filter((ip): ip is string => typeof ip === "string" && ip !== "None");
-    if (hosts.length > 0) return canaryText(hosts, CANARY_PORT);
-    if (stop.aborted) return "none";
+    if (hosts.length > 0 || stop.aborted) return hosts;
     await new Promise((resolve) => setTimeout(resolve, 1000));
   }
 }
@@ -50,8 +60,22 @@ async function run(config: Config, stop: AbortSignal): Promise<void> {
     stop.addEventListener("abort", () => resolve(), { once: true }),
   );
   let authority = "";
+  let gatewayAuthority = "";
   let live = true;
   const canary = await canaryList(client, config.canary, stop);
+  const gateway = config.gateway
+    ? {
+        address: canaryText(
+          (await addressesOf(client, "atoll-egress-gateway", stop)).slice(0, 1),
+          GATEWAY_PORT,
+        ),
+        certificates: certificateSource(client, {
+          namespace: SYSTEM_NAMESPACE,
+          secret: GATEWAY_SECRET,
+          dnsNames: [GATEWAY_NAME],
+        }),
+      }
+    : undefined;
   const bird = config.canaryPort === 0 ? undefined : await serveCanary(config.canaryPort);
   let watch: CanaryWatch | undefined;
   const controllers = makeControllers({
@@ -62,6 +86,8 @@ async function run(config: Config, stop: AbortSignal): Promise<void> {
     canary,
     canaryWatch: () => watch,
     controlCa: () => authority,
+    gateway: gateway?.address ?? "",
+    gatewayCa: () => gatewayAuthority,
     log,
     running: (sidecar) => desk.running(sidecar),
     proofs: (sidecar) => desk.proofs(sidecar),
@@ -120,8 +146,10 @@ async function run(config: Config, stop: AbortSignal): Promise<void> {
     const { leaf, bundle, changed } = await certificates.refresh();
     const tls = { key: leaf.key, cert: leaf.certificate };
     if (changed) control?.setCertificate(tls);
-    if (bundle !== authority) {
+    const beyond = (await gateway?.certificates.refresh())?.bundle ?? "";
+    if (bundle !== authority || beyond !== gatewayAuthority) {
       authority = bundle;
+      gatewayAuthority = beyond;
       for (const name of controllers.sidecars.keys()) controllers.touch(name);
     }
     return tls;

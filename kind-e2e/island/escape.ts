@@ -20,7 +20,7 @@ const SHAPE = "shape";
 const ABSENT: ReadonlySet<string> = new Set(["guardian-port-15070"]);
 const COUNT = attempts.length + deadEnds.length;
 
-async function surroundings(g: Ground): Promise<string> {
+export async function surroundings(g: Ground): Promise<string> {
   const [pod, node, api, dns] = await Promise.all([
     podIp(g.kube, SINKS, "sink-pod"),
     podIp(g.kube, SINKS, "sink-host"),
@@ -60,7 +60,7 @@ async function surroundings(g: Ground): Promise<string> {
   });
 }
 
-async function laboratory(
+export async function laboratory(
   g: Ground,
   namespace: string,
   pod: string,

@@ -7,10 +7,12 @@ import { kubeOf } from "../trial/kube.ts";
 import { guardianSidecar } from "../trial/manifests.ts";
 import { escape } from "./escape.ts";
 import { ground, ready, type Counted, type Ground } from "./ground.ts";
-import { OPEN, OPEN_SIDECAR, SIDECAR, SINKS, loadLab, openNamespace, sinks } from "./objects.ts";
+import { OPEN, OPEN_SIDECAR, RESTRICTED, SIDECAR, SINKS, loadLab, openNamespace, sinks } from "./objects.ts";
 import { life } from "./life.ts";
 import { proof } from "./proof.ts";
 import { race } from "./race.ts";
+import { restricted, withoutGateway } from "./restricted.ts";
+import { upheaval } from "./upheaval.ts";
 
 const STEPS: Readonly<
   Record<string, { readonly what: string; readonly run: (g: Ground, pods: number) => Promise<void> }>
@@ -18,6 +20,8 @@ const STEPS: Readonly<
   escape: { what: "every attempt from inside, with all legs and without", run: escape },
   proof: { what: "each leg taken away is found within 15 s, by name, and its return too", run: proof },
   life: { what: "Jobs, probes, restarts and rollouts behind the lock", run: life },
+  restricted: { what: "the layout without the lock, behind the egress gateway", run: restricted },
+  upheaval: { what: "operator gone, network plugin still, everything killed at once", run: upheaval },
   race: { what: "pods whose agent dials in its first millisecond", run: race },
 };
 const USAGE = `usage: node kind-e2e/island/island.ts [--name NAME] [--pods N] [STEP…]
@@ -26,15 +30,13 @@ Needs a cluster that \`npm run up -- --name NAME\` brought up. Steps (default: a
 ${Object.entries(STEPS)
   .map(([name, { what }]) => `  ${name.padEnd(10)} ${what}\n`)
   .join("")}
-\`race --pods 1000\` takes about an hour on two cores. Closes with \`N passed, M failed\`.
+\`race --pods 1000\` takes the better part of an hour on two cores. Closes with \`N passed, M failed\`.
 `;
 
-/** Runs steps of the laboratory; the caller prints the count. */
-export async function runIsland(
+/** The laboratory in a cluster: its image on the node, those who answer, and what runs a step and counts. */
+export async function openIsland(
   name: string,
-  steps: readonly string[] = Object.keys(STEPS),
-  pods = 30,
-): Promise<Counted> {
+): Promise<(steps: readonly string[], pods?: number) => Promise<Counted>> {
   const counted: Counted = { passed: 0, failed: 0 };
   const cluster = openCluster(name);
   const kube = kubeOf(cluster.kubeconfig());
@@ -45,20 +47,23 @@ export async function runIsland(
   await kube.apply(sinks(lab));
   await kube.apply(openNamespace(guardianSidecar(image)));
   for (const pod of ["sink-pod", "sink-host"]) await ready(kube, SINKS, pod);
-  for (const step of steps) {
-    const chosen = STEPS[step];
-    if (chosen === undefined) throw new Failure(`\`${step}\` is none of ${Object.keys(STEPS).join(", ")}`);
-    const began = performance.now();
-    g.say(`== island: ${step}: ${chosen.what}`);
-    try {
-      await chosen.run(g, pods);
-    } catch (error) {
-      if (!(error instanceof Failure)) throw error;
-      g.check(step, false, error.message);
+  return async (steps, pods = 30) => {
+    const before = { ...counted };
+    for (const step of steps) {
+      const chosen = STEPS[step];
+      if (chosen === undefined) throw new Failure(`\`${step}\` is none of ${Object.keys(STEPS).join(", ")}`);
+      const began = performance.now();
+      g.say(`== island: ${step}: ${chosen.what}`);
+      try {
+        await chosen.run(g, pods);
+      } catch (error) {
+        if (!(error instanceof Failure)) throw error;
+        g.check(step, false, error.message);
+      }
+      g.say(`== ${step}: ${((performance.now() - began) / 1000).toFixed(0)} s`);
     }
-    g.say(`== ${step}: ${((performance.now() - began) / 1000).toFixed(0)} s`);
-  }
-  return counted;
+    return { passed: counted.passed - before.passed, failed: counted.failed - before.failed };
+  };
 }
 
 /** Removes what the laboratory made. */
@@ -66,8 +71,13 @@ export async function clearIsland(name: string): Promise<void> {
   const kube = kubeOf(openCluster(name).kubeconfig());
   const remove = (...what: readonly string[]): Promise<string> =>
     kube.kubectl("delete", ...what, "--ignore-not-found", "--timeout", "120s");
-  await remove("namespace", OPEN, SINKS);
-  await remove("guardiansidecar", OPEN_SIDECAR);
+  await remove("namespace", OPEN, SINKS, RESTRICTED);
+  await remove("guardiansidecar", OPEN_SIDECAR, RESTRICTED);
+  if (
+    (await kube.tryKubectl("get", "service", "atoll-egress-gateway", "--namespace", "atoll-system")).code ===
+    0
+  )
+    await withoutGateway(kube);
   await remove("clusterrolebinding", "island-exempt");
 }
 
@@ -82,8 +92,8 @@ if (import.meta.main) {
   });
   if (values.help === true) process.stdout.write(USAGE);
   else {
-    const { passed, failed } = await runIsland(
-      values.name,
+    const run = await openIsland(values.name);
+    const { passed, failed } = await run(
       positionals.length > 0 ? positionals : Object.keys(STEPS),
       Number(values.pods),
     );

@@ -31,7 +31,8 @@ async function jobs(g: Ground): Promise<void> {
       },
     },
   });
-  const call = `fetch("http://127.0.0.1:15080/mcp/v1/execute", { method: "POST", headers: { "content-type": "application/json" }, body: JSON.stringify({ tool: "tool:github/list_issues", arguments: { repo: "acme/one" } }) }).then((r) => r.json()).then((b) => process.exit(b.verdict === "ALLOW" ? 0 : 1))`;
+  // A denial before the control stream's first word is one that an agent tries again.
+  const call = `const ask = () => fetch("http://127.0.0.1:15080/mcp/v1/execute", { method: "POST", headers: { "content-type": "application/json" }, body: JSON.stringify({ tool: "tool:github/list_issues", arguments: { repo: "acme/one" } }) }).then((r) => r.json()).then((b) => b.reason_code === "POLICY_STALE" ? setTimeout(ask, 500) : process.exit(b.verdict === "ALLOW" ? 0 : 1)); ask()`;
   const remove = (): Promise<unknown> =>
     g.kube.tryKubectl(
       "delete",
@@ -191,7 +192,10 @@ async function rollouts(g: Ground): Promise<void> {
     });
     g.check(
       `${what}: every call was answered with its receipt`,
-      counts.length > 0 && counts.every((c) => Object.keys(c).join() === "allowed"),
+      counts.length > 0 &&
+        counts.every(
+          (c) => (c["allowed"] ?? 0) > 0 && Object.keys(c).every((word) => !word.startsWith("lost")),
+        ),
       JSON.stringify(counts),
     );
   };
@@ -255,5 +259,8 @@ async function killed(g: Ground): Promise<void> {
 }
 
 export async function life(g: Ground): Promise<void> {
-  for (const part of [jobs, probes, rollouts, killed]) await part(g);
+  // Side by side, for most of their time is the kubelet's; the one that counts calls has the machine to itself.
+  await jobs(g);
+  await Promise.all([killed(g), probes(g)]);
+  await rollouts(g);
 }

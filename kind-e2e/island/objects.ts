@@ -12,6 +12,8 @@ import { SIDECAR, TEAM } from "../trial/manifests.ts";
 export const SINKS = "island-sinks";
 export const OPEN = "island-open";
 export const OPEN_SIDECAR = "island-open";
+/** Namespace and GuardianSidecar of the layout without the lock. */
+export const RESTRICTED = "island-restricted";
 export const SINK_PORT = 7000;
 export const HOST_PORT = 7001;
 
@@ -89,37 +91,44 @@ export const sinks = (image: string): Json[] => [
     tenant(`sink-${where}`, image, role("sink", `${where === "pod" ? SINK_PORT : HOST_PORT}`), {
       namespace: SINKS,
       meta: { labels: { app: `sink-${where}` } },
-      spec: { automountServiceAccountToken: false, hostNetwork: where === "host" },
+      spec: {
+        automountServiceAccountToken: false,
+        hostNetwork: where === "host",
+        restartPolicy: "Always",
+      },
     }),
   ),
+];
+
+/** A governed namespace with what an agent of the trial needs, and its GuardianSidecar. */
+export const governedNamespace = (
+  name: string,
+  sidecar: string,
+  spec: Json,
+  labels: Readonly<Record<string, string>> = {},
+): Json[] => [
+  {
+    apiVersion: "v1",
+    kind: "Namespace",
+    metadata: { name, labels: { "atoll.dev/governed": "true", ...labels } },
+  },
+  { apiVersion: "v1", kind: "ServiceAccount", metadata: { name: "agent", namespace: name } },
+  {
+    apiVersion: "v1",
+    kind: "Secret",
+    metadata: { name: "repo-agents", namespace: name },
+    stringData: { MODEL_KEY, GITHUB_TOKEN },
+  },
+  { apiVersion: "atoll.dev/v1alpha1", kind: "GuardianSidecar", metadata: { name: sidecar }, spec },
 ];
 
 /** A namespace whose guardian has no NetworkPolicy: there the lock alone stands, and can be taken away alone. */
 export const openNamespace = (sidecar: Json): Json[] => {
   const spec = sidecar["spec"];
-  return [
-    {
-      apiVersion: "v1",
-      kind: "Namespace",
-      metadata: { name: OPEN, labels: { "atoll.dev/governed": "true" } },
-    },
-    { apiVersion: "v1", kind: "ServiceAccount", metadata: { name: "agent", namespace: OPEN } },
-    {
-      apiVersion: "v1",
-      kind: "Secret",
-      metadata: { name: "repo-agents", namespace: OPEN },
-      stringData: { MODEL_KEY, GITHUB_TOKEN },
-    },
-    {
-      apiVersion: "atoll.dev/v1alpha1",
-      kind: "GuardianSidecar",
-      metadata: { name: OPEN_SIDECAR },
-      spec: {
-        ...(typeof spec === "object" && spec !== null ? spec : {}),
-        namespaceSelector: { matchLabels: { "kubernetes.io/metadata.name": OPEN } },
-        island: { inPodLock: "nftables", networkPolicy: false },
-      },
-    },
-  ];
+  return governedNamespace(OPEN, OPEN_SIDECAR, {
+    ...(typeof spec === "object" && spec !== null ? spec : {}),
+    namespaceSelector: { matchLabels: { "kubernetes.io/metadata.name": OPEN } },
+    island: { inPodLock: "nftables", networkPolicy: false },
+  });
 };
 export { SIDECAR, TEAM };

@@ -57,7 +57,13 @@ export function leafIsDue(
 
 export interface CertificateSource {
   /** The present leaf and the authorities that peers are to trust; renewed as needed. */
-  refresh(): Promise<{ readonly leaf: Leaf; readonly bundle: string; readonly changed: boolean }>;
+  refresh(): Promise<{
+    readonly leaf: Leaf;
+    /** The authority that signs now. */
+    readonly authority: Authority;
+    readonly bundle: string;
+    readonly changed: boolean;
+  }>;
 }
 
 const fromSecret = (secret: JsonMap): Authorities => {
@@ -135,7 +141,7 @@ export function certificateSource(
         current = { leaf: makeLeaf(by, options, new Date(now()), lives.leafMs), by };
         changed = true;
       }
-      return { leaf: current.leaf, bundle, changed };
+      return { leaf: current.leaf, authority: by, bundle, changed };
     },
   };
 }

@@ -11,6 +11,8 @@ export interface Config {
   readonly canary: string;
   /** Where this program answers as the canary; 0 = not at all. */
   readonly canaryPort: number;
+  /** Whether the Service atoll-egress-gateway is there for pods without the lock. */
+  readonly gateway: boolean;
   readonly port: number;
   readonly healthPort: number;
   readonly identity: string;
@@ -40,6 +42,7 @@ export function readConfig(env: Readonly<Record<string, string | undefined>>): C
     clusterDomain: env["ATOLL_CLUSTER_DOMAIN"] ?? "cluster.local",
     canary: env["ATOLL_CANARY"] ?? "none",
     canaryPort: port("ATOLL_CANARY_LISTEN", 0),
+    gateway: (env["ATOLL_GATEWAY"] ?? "") === "service",
     port: port("ATOLL_PORT", 8443),
     healthPort: port("ATOLL_HEALTH_PORT", 8080),
     ledger: env["ATOLL_LEDGER_URL"] ?? "",

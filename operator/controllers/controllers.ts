@@ -39,6 +39,9 @@ export interface ControllersOptions extends Heard {
   readonly controlUrl: string;
   readonly canary: string;
   readonly controlCa: () => string;
+  /** Address of the egress gateway and its authority; absent where there is none. */
+  readonly gateway?: string;
+  readonly gatewayCa?: () => string;
   readonly log: (line: JsonMap) => void;
   /** How contents from outside the cluster are reached; for tests. */
   readonly remote?: RemoteOptions;
@@ -179,6 +182,7 @@ export function makeControllers(options: ControllersOptions): Controllers {
     trustRootsSha256: sha256(rootsPem),
     controlUrl: options.controlUrl,
     canary: options.canary,
+    gateway: options.gateway ?? "",
   });
 
   const indices = follow("ShapeIndex", `${KINDS}/shapeindexes`, projectIndex, (key) => {

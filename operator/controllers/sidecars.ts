@@ -55,6 +55,8 @@ export interface SidecarControllerOptions extends Heard {
   readonly metrics: Metrics;
   readonly rootsReadable: () => boolean;
   readonly controlCa: () => string;
+  /** The egress gateway's authority; absent where there is none. */
+  readonly gatewayCa?: () => string;
   readonly missing: () => readonly string[];
   readonly again: (sidecar: string, ms: number) => void;
   readonly now: () => number;
@@ -102,6 +104,7 @@ export function makeSidecars(options: SidecarControllerOptions): {
         bundle: bundleText(bundle.judgement),
         ceiling: ceiling === undefined ? undefined : bundleText(ceiling.judgement),
         controlCa: options.controlCa(),
+        gatewayCa: options.gatewayCa?.() ?? "",
       };
       for (const namespace of here) {
         const problem = await options.copies.apply(policyObject(name, namespace, from));

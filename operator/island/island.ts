@@ -15,6 +15,9 @@ export type { ForeignPolicy, Widening } from "./widening.ts";
 export const CONTROL_PORT = 8443;
 export const CANARY_PORT = 7007;
 export const GATEWAY_PORT = 15443;
+/** What the gateway's certificate is for. Nobody resolves it: guardians are given the address. */
+export const GATEWAY_NAME = `atoll-egress-gateway.${SYSTEM_NAMESPACE}.svc`;
+export const GATEWAY_SECRET = "atoll-gateway-ca";
 const DNS_PORT = 53;
 
 /**

@@ -40,6 +40,8 @@ export interface ShapeSettings {
   readonly controlUrl: string;
   /** Addresses of the canary (`address:port`, comma-separated) that the gate must not reach, or `none`. */
   readonly canary: string;
+  /** `address:port` of the egress gateway for pods without the lock, or "". */
+  readonly gateway?: string;
 }
 export interface RawShape {
   readonly class: string;
@@ -106,13 +108,20 @@ function guardianEnvironment(name: string, spec: SidecarSpec, settings: ShapeSet
     // Where no NetworkPolicy stands, the guardian reaches the canary, and rightly.
     value("ATOLL_CANARY", spec.island?.networkPolicy === false ? "none" : settings.canary),
     field("ATOLL_NODE_IPS", "status.hostIPs"),
+    ...(spec.island?.inPodLock === "none" ? [value("ATOLL_GATEWAY", settings.gateway ?? "")] : []),
   ];
 }
 
 /** Every name that the environment of our containers may have: the installer's policy admits no other. */
 export const ENVIRONMENT_NAMES: readonly string[] = guardianEnvironment(
   "x",
-  { image: "", conformanceLevel: "L1", policyBundleRef: { bundleId: "x" }, namespaceSelector: {} },
+  {
+    image: "",
+    conformanceLevel: "L1",
+    policyBundleRef: { bundleId: "x" },
+    namespaceSelector: {},
+    island: { inPodLock: "none" },
+  },
   { trustRootsSha256: "", controlUrl: "", canary: "" },
 )
   .map((e) => (typeof e["name"] === "string" ? e["name"] : ""))

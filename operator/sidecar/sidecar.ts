@@ -113,6 +113,8 @@ export interface Distribution {
   readonly bundle: string;
   readonly ceiling: string | undefined;
   readonly controlCa: string;
+  /** The egress gateway's authority; "" where there is none. */
+  readonly gatewayCa?: string;
 }
 /** The ConfigMap with a stable name from which guardians of this namespace start. */
 export function policyObject(sidecar: string, namespace: NamespaceState, from: Distribution): JsonMap {
@@ -123,6 +125,7 @@ export function policyObject(sidecar: string, namespace: NamespaceState, from: D
   const large = Object.values(files).reduce((sum, text) => sum + text.length, 0) > PLAIN_LIMIT;
   const data: Record<string, string> = {
     "control-ca.crt": from.controlCa,
+    ...((from.gatewayCa ?? "") === "" ? {} : { "gateway-ca.crt": from.gatewayCa ?? "" }),
     "namespace.json": JSON.stringify({ name: namespace.name, labels: namespace.labels }),
     ...(large ? {} : files),
   };

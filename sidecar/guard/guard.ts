@@ -100,10 +100,12 @@ export function activate(
   };
 }
 
-/** The network as the proxy sees it; a test brings one of its own. */
+/** The network as the guardian sees it: its own, a gateway, or what a test brings. */
 export interface Network {
   readonly resolver?: Resolver;
   readonly dial?: Dial;
+  /** How the pools of upstreams connect; as they do by themselves where nothing is said. */
+  readonly connect?: NonNullable<Parameters<typeof createUpstreams>[0]["connect"]>;
 }
 
 export async function startGuardian(
@@ -211,7 +213,10 @@ export async function startGuardian(
   for (const open of before.awaited)
     reopen(open, { journal, outcomes, spending: budget, policy: () => active.policy, now: Date.now });
 
-  const upstreams = createUpstreams({ credentials: config.credentials });
+  const upstreams = createUpstreams({
+    credentials: config.credentials,
+    ...(network.connect === undefined ? {} : { connect: network.connect }),
+  });
   const sandbox = lazySandbox(config.modules);
   const surface: Surface = {
     governor,

@@ -22,6 +22,9 @@ export interface PodSettings {
   readonly gateSocket: string;
   /** Addresses that must not answer, or `none`. */
   readonly canary: string;
+  /** `address:port` of the egress gateway; "" where the pod has a way of its own. */
+  readonly gateway: string;
+  readonly gatewayCa: string;
   readonly controlUrl: string;
   readonly controlCa: string;
   readonly controlToken: string;
@@ -73,6 +76,8 @@ export function podSettings(env: Environment): PodSettings {
     adminSocket: need("ATOLL_ADMIN_SOCKET"),
     gateSocket: need("ATOLL_GATE_SOCKET"),
     canary: need("ATOLL_CANARY"),
+    gateway: env["ATOLL_GATEWAY"] ?? "",
+    gatewayCa: join(need("ATOLL_POLICY_DIR"), "gateway-ca.crt"),
     controlUrl: need("ATOLL_CONTROL_URL"),
     controlCa: need("ATOLL_CONTROL_CA"),
     controlToken: need("ATOLL_CONTROL_TOKEN"),

@@ -5,9 +5,8 @@ import type { JsonObject, JsonValue } from "../../kernel/contracts/contracts.ts"
 import type { GuardianConfig } from "../config/config.ts";
 import { activate } from "../guard/guard.ts";
 import type { Running } from "../guard/guard.ts";
-import type { Resolver } from "../resolve/resolve.ts";
 import { headIn, openStream } from "../stream/stream.ts";
-import type { Stream } from "../stream/stream.ts";
+import type { Stream, StreamOptions } from "../stream/stream.ts";
 import type { PodSettings } from "./environment.ts";
 import { checkStep, hashOf, versionOf } from "./highwater.ts";
 import type { Known } from "./highwater.ts";
@@ -26,7 +25,8 @@ export interface LinkOptions {
   readonly more: () => JsonObject;
   readonly say: (event: string, more: JsonObject) => void;
   readonly log: (line: string) => void;
-  readonly resolver?: Resolver;
+  /** Where this pod has another way out than its own. */
+  readonly way?: Pick<StreamOptions, "resolver" | "dial">;
 }
 const textOf = (value: JsonValue | undefined): string => (typeof value === "string" ? value : "");
 const messageOf = (error: unknown): string => (error instanceof Error ? error.message : String(error));
@@ -171,7 +171,7 @@ export function linkGuardian(options: LinkOptions): Stream {
       approvals: approvals(),
     }),
     log: options.log,
-    ...(options.resolver === undefined ? {} : { resolver: options.resolver }),
+    ...options.way,
   });
   return stream;
 }

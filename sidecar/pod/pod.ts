@@ -8,9 +8,11 @@ import { parseTrustRoots } from "../../kernel/trust/trust.ts";
 import { startAdmin } from "../admin/admin.ts";
 import { DEFAULTS } from "../config/config.ts";
 import type { GuardianConfig } from "../config/config.ts";
+import { connectorBy, openEgress } from "../egress/egress.ts";
 import { activate, startGuardian } from "../guard/guard.ts";
 import type { Running } from "../guard/guard.ts";
 import { startHealth } from "../health/health.ts";
+import { makeResolver } from "../resolve/resolve.ts";
 import type { Stream } from "../stream/stream.ts";
 import {
   namespaceLabels,
@@ -36,6 +38,8 @@ const messageOf = (error: unknown): string => (error instanceof Error ? error.me
 
 const HEALTH_PORT = 15090;
 const DRAIN_MS = 20_000;
+/** How long a start waits for the first word of the control stream: an agent's first calls would be denied as stale before. */
+const SYNC_MS = 10_000;
 /** Where the shape mounts the ConfigMap `atoll-modules` of the pod's namespace; empty where there is none. */
 const MODULES_DIR = "/etc/atoll/modules";
 
@@ -96,15 +100,26 @@ export async function runPod(env: Readonly<Record<string, string | undefined>>):
   }
 }
 
+/** By the egress gateway, where there is one; else undefined, for the pod's own network. */
+function wayOut({ gateway, gatewayCa, controlToken }: PodSettings) {
+  if (gateway === "") return undefined;
+  const egress = openEgress({ at: gateway, caFile: gatewayCa, tokenFile: controlToken });
+  const resolver = makeResolver({ tcp: true, ask: egress.ask });
+  return { resolver, dial: egress.dial, connect: connectorBy(egress, () => resolver) };
+}
+
 async function serve(settings: PodSettings): Promise<void> {
   const stopping = Promise.withResolvers<void>();
   for (const name of ["SIGTERM", "SIGINT"] as const) process.once(name, () => stopping.resolve());
+  const began = performance.now();
   let running: Running | undefined;
   let link: Stream | undefined;
   const standing = await openStanding(settings, say);
   const health = await startHealth({
     listen: { host: "0.0.0.0", port: HEALTH_PORT },
-    started: () => running !== undefined,
+    started: () =>
+      running !== undefined &&
+      ((link?.heartbeatAgeMs() ?? "never") !== "never" || performance.now() - began > SYNC_MS),
     ready: () => {
       if (running === undefined) return { ok: false, why: "starting" };
       const own = running.ready();
@@ -121,6 +136,7 @@ async function serve(settings: PodSettings): Promise<void> {
   });
 
   const first = firstBundles(settings);
+  const way = wayOut(settings);
   const guardian = await startGuardian(
     {
       ...first.config,
@@ -159,6 +175,7 @@ async function serve(settings: PodSettings): Promise<void> {
       },
     },
     log,
+    way,
   );
   running = guardian;
   const admin = await startAdmin(guardian, dirname(settings.adminSocket));
@@ -167,6 +184,7 @@ async function serve(settings: PodSettings): Promise<void> {
     settings,
     first: first.known,
     more: () => standing.report(),
+    ...(way === undefined ? {} : { way }),
     say,
     log,
   });

@@ -7,8 +7,9 @@ import { parseAddress, parseNetwork } from "../resolve/resolve.ts";
 import type { Network, Resolver } from "../resolve/resolve.ts";
 import type { Authority } from "./authority.ts";
 
-export type Dial = (address: string, port: number) => Socket;
-export const dialAddress: Dial = (address, port) =>
+/** A socket that connects, or a promise of one that is connected. */
+export type Dial = (address: string, port: number) => Socket | Promise<Socket>;
+export const dialAddress = (address: string, port: number): Socket =>
   connect({ host: address, port, allowHalfOpen: true, noDelay: true, autoSelectFamily: false });
 
 export type Dialled =
@@ -56,7 +57,27 @@ const ownAddresses = (): ReadonlySet<string> =>
       .map((i) => comparable(i.address)),
   );
 
-function opening(socket: Socket, signal: AbortSignal): Promise<Socket | string> {
+async function opening(dialled: Socket | Promise<Socket>, signal: AbortSignal): Promise<Socket | string> {
+  if (!(dialled instanceof Promise)) return connecting(dialled, signal);
+  // Whoever gives up first, a socket that comes later is nobody's.
+  const late = AbortSignal.any([signal, AbortSignal.timeout(WAIT_MS)]);
+  const gone = new Promise<string>((resolve) =>
+    late.addEventListener("abort", () => resolve(signal.aborted ? "aborted" : "time-out"), { once: true }),
+  );
+  const socket = dialled.then(
+    (opened) => {
+      if (late.aborted) opened.destroy();
+      else opened.on("error", () => {});
+      return opened;
+    },
+    (error: unknown) => codeOf(error),
+  );
+  return Promise.race([socket, gone]);
+}
+const codeOf = (error: unknown): string =>
+  error instanceof Error && "code" in error && typeof error.code === "string" ? error.code : "error";
+
+function connecting(socket: Socket, signal: AbortSignal): Promise<Socket | string> {
   return new Promise((resolve) => {
     const end = (result: Socket | string): void => {
       clearTimeout(timer);
@@ -67,8 +88,7 @@ function opening(socket: Socket, signal: AbortSignal): Promise<Socket | string> 
       resolve(result);
     };
     const connected = (): void => end(socket);
-    const failed = (error: Error): void =>
-      end("code" in error && typeof error.code === "string" ? error.code : "error");
+    const failed = (error: Error): void => end(codeOf(error));
     const aborted = (): void => end("aborted");
     const timer = setTimeout(() => end("time-out"), WAIT_MS);
     socket.once("connect", connected);

@@ -29,6 +29,14 @@ export type ResolverOptions = {
   readonly tries?: number;
   /** The whole resolution, in milliseconds. */
   readonly deadlineMs?: number;
+  /** Somebody else who is asked, where this pod reaches no name server. */
+  readonly ask?: (name: string) => Promise<Answers>;
+};
+
+export type Answers = {
+  readonly found: readonly string[];
+  /** Codes of what failed, as c-ares names them. */
+  readonly codes: readonly string[];
 };
 
 const LABEL = /^[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?$/;
@@ -71,13 +79,15 @@ export const makeResolver = (options: ResolverOptions): Resolver => {
   if (options.servers !== undefined) cares.setServers([...options.servers]);
   let closed = false;
 
-  const ask = async (name: string): Promise<{ found: string[]; codes: string[] }> => {
+  const askServers = async (name: string): Promise<Answers> => {
     const answers = await Promise.allSettled([cares.resolve4(name), cares.resolve6(name)]);
     return {
       found: answers.flatMap((answer) => (answer.status === "fulfilled" ? answer.value : [])),
       codes: answers.flatMap((answer) => (answer.status === "rejected" ? [codeOf(answer.reason)] : [])),
     };
   };
+
+  const ask = options.ask ?? askServers;
 
   return {
     resolve: async (text, listed = []) => {

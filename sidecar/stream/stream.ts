@@ -4,7 +4,9 @@
 import { readFileSync } from "node:fs";
 import { request } from "node:https";
 import type { IncomingMessage } from "node:http";
+import type { Socket } from "node:net";
 import { setTimeout as pause } from "node:timers/promises";
+import { connect as connectTls } from "node:tls";
 import { canonicalize } from "../../kernel/canonicalize/canonicalize.ts";
 import { LIMITS, isHash, isObject, parseJson } from "../../kernel/contracts/contracts.ts";
 import type { JsonObject, JsonValue } from "../../kernel/contracts/contracts.ts";
@@ -30,6 +32,8 @@ export interface StreamOptions {
   readonly report: () => JsonObject;
   readonly log: (line: string) => void;
   readonly resolver?: Resolver;
+  /** Another way to an address than to dial it. */
+  readonly dial?: (address: string, port: number) => Promise<Socket>;
 }
 export interface Stream {
   /** Milliseconds since everything in force had been said or a heartbeat came, by our own clock. */
@@ -84,6 +88,7 @@ export function openStream(options: StreamOptions): Stream {
     const ca = readFileSync(options.caFile, "utf8");
     if (!ca.includes("BEGIN CERTIFICATE")) throw new Error("the control stream's authority is not there yet");
     const token = readFileSync(options.tokenFile, "utf8").trim();
+    const way = await options.dial?.(address, Number(port));
     return await new Promise((resolve, reject) => {
       const sent = request({
         host: address,
@@ -93,7 +98,13 @@ export function openStream(options: StreamOptions): Stream {
         path,
         ca,
         minVersion: "TLSv1.3",
-        agent: false,
+        // An agent would dial by itself: none, where there is a way already.
+        ...(way === undefined
+          ? { agent: false }
+          : {
+              createConnection: () =>
+                connectTls({ socket: way, servername: hostname, ca, minVersion: "TLSv1.3" }),
+            }),
         signal,
         headers: {
           host: `${hostname}:${port}`,

@@ -27,6 +27,7 @@ const VALUES: Readonly<Record<string, object>> = {
     trust: { roots: "role: policy\n-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----\n" },
     clusterDomain: "k8s.example",
   },
+  restricted: { gateway: { enabled: true }, guardian: { unlocked: ["restricted"] } },
   trial: { trust: { requireSignature: false } },
 };
 
@@ -87,6 +88,7 @@ describe("values that are wrong are refused by the key's name", () => {
     ["an unknown pull policy", { operator: { imagePullPolicy: "Sometimes" } }, "imagePullPolicy"],
     ["a resource that does not exist", { operator: { resources: { limit: {} } } }, "limit"],
     ["text for a switch", { trust: { requireSignature: "no" } }, "requireSignature"],
+    ["text for the gateway's switch", { gateway: { enabled: "yes" } }, "enabled"],
     ["capitals in a domain", { clusterDomain: "Cluster.Local" }, "clusterDomain"],
   ];
   test.each(wrong)("%s", async (_what, values, key) => {

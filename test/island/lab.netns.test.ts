@@ -40,7 +40,7 @@ afterAll(async () => {
 
 /** Runs the laboratory under a shape: the agent's, or one that an admission policy would have refused. */
 const laboratory = (
-  shape: "agent" | "loose",
+  shape: "agent" | "root" | "loose",
   names: readonly string[] = [],
 ): Promise<{ code: number | null; lines: Line[] }> => {
   const loose = [
@@ -52,6 +52,18 @@ const laboratory = (
     "--clear-groups",
     "--inh-caps=+net_raw,+net_admin,+setuid",
     "--ambient-caps=+net_raw,+net_admin,+setuid",
+  ];
+  // As root runs in a container that drops all capabilities.
+  const root = [
+    "setpriv",
+    "--reuid",
+    "0",
+    "--regid",
+    "0",
+    "--clear-groups",
+    "--inh-caps=-all",
+    "--bounding-set=-all",
+    "--no-new-privs",
   ];
   const at = {
     out4: HERE.out4,
@@ -71,7 +83,7 @@ const laboratory = (
       "netns",
       "exec",
       pod.name,
-      ...(shape === "agent" ? asUid(AGENT_UID) : loose),
+      ...{ agent: asUid(AGENT_UID), root, loose }[shape],
       process.execPath,
       "--disable-warning=ExperimentalWarning",
       program,
@@ -113,6 +125,23 @@ test("under lock and shape nothing opens, nothing leaves, every twin works, and 
     (await pod.seen()).filter(
       (line) =>
         line.includes(`IP ${HERE.pod4}`) || line.includes(`IP6 ${HERE.pod6}`) || line.includes("igmp"),
+    ),
+  ).toEqual([]);
+});
+
+test("root without capabilities gets no further than anybody else", async () => {
+  pod.lock();
+  await pod.forget();
+  const { lines } = await laboratory(
+    "root",
+    attempts.map((each) => each.name),
+  );
+  expect(lines.map((line) => line.name)).toEqual(attempts.map((each) => each.name));
+  expect(openNames(lines)).toEqual([]);
+  expect(lines.filter((line) => !line.twin)).toEqual([]);
+  expect(
+    (await pod.seen()).filter(
+      (line) => line.includes(`IP ${HERE.pod4}`) || line.includes(`IP6 ${HERE.pod6}`),
     ),
   ).toEqual([]);
 });

@@ -144,9 +144,11 @@ export async function startMember(whole: Whole, sidecar: string, name: string): 
       more: () => ({ lock_proved: true }),
       say,
       log: (line) => say("log", { line }),
-      resolver: {
-        resolve: () => Promise.resolve({ kind: "addresses", addresses: ["127.0.0.1"] }),
-        close: () => undefined,
+      way: {
+        resolver: {
+          resolve: () => Promise.resolve({ kind: "addresses", addresses: ["127.0.0.1"] }),
+          close: () => undefined,
+        },
       },
     });
     const stream = link;

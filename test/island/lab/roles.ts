@@ -1,5 +1,6 @@
 // What the laboratory's pods run besides the attempts. Plain Node. `node roles.ts ROLE …`
-//   race HOST PORT…   dials in its first millisecond, again and again for a second, says what came of it, and stays
+//   race HOST PORT…   dials in its first millisecond, again and again for a second, leaves what came of it as its
+//                     termination message, and ends
 //   sink PORT…        answers everybody over TCP and UDP, and prints who it was
 //   app               an agent with an HTTP, a TCP and a gRPC port to be probed; `GET /sick` makes it fail from then on
 //   work              governed calls without a pause until it is told to stop; then says what came of them
@@ -41,8 +42,11 @@ const race = async (host: string, ports: readonly number[]): Promise<void> => {
     await new Promise((resolve) => setTimeout(resolve, n < 20 ? 1 : 50));
   }
   await Promise.all(tries);
-  print({ race: [...words].sort() });
+  const said = [...words].sort().join(", ");
+  print({ race: said });
+  writeFileSync("/dev/termination-log", said);
   datagrams.close();
+  process.exit(0);
 };
 
 const sink = (port: number): void => {
@@ -94,10 +98,13 @@ const work = async (): Promise<void> => {
       const body: { verdict?: string; reason_code?: string; receipt_id?: string } = JSON.parse(
         await response.text(),
       );
+      // A denial with its receipt is an answer too: of a guardian that has not heard its operator for a while.
       outcome =
-        body.verdict === "ALLOW" && body.receipt_id?.startsWith("rcp_") === true
-          ? "allowed"
-          : `${body.reason_code}`;
+        body.receipt_id?.startsWith("rcp_") !== true
+          ? "lost: no receipt"
+          : body.verdict === "ALLOW"
+            ? "allowed"
+            : `${body.reason_code}`;
     } catch (error) {
       outcome = `lost: ${error instanceof Error ? error.message : ""}`;
     }
@@ -154,7 +161,6 @@ const stay = (): void => {
 switch (role) {
   case "race":
     await race(rest[0] ?? "", rest.slice(1).map(Number));
-    stay();
     break;
   case "sink":
     for (const port of rest) sink(Number(port));
