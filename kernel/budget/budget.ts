@@ -5,14 +5,19 @@
 // or kept for good when the outcome is unknown.
 
 import { ContractError } from "../contracts/contracts.ts";
-import type { Amounts, EffectId, Node, Receipt, SessionId, Usage } from "../contracts/contracts.ts";
+import type { Amounts, SessionId } from "../contracts/contracts.ts";
 import type { Reservations } from "../executor/executor.ts";
-import { parseReceipt } from "../receipts/receipts.ts";
+import { FIELDS, NOTHING, amountsOf } from "./amounts.ts";
+import type { Sum } from "./amounts.ts";
 import { createCalendar } from "./calendar.ts";
+import type { Spent } from "./spent.ts";
 
+export { amountsOf } from "./amounts.ts";
 export { createCalendar } from "./calendar.ts";
 export { createPool } from "./pool.ts";
 export type { Lease, Pool } from "./pool.ts";
+export { createSpent } from "./spent.ts";
+export type { Spent } from "./spent.ts";
 
 export interface Used {
   readonly session: Amounts;
@@ -27,8 +32,8 @@ export interface Budget extends Reservations {
   grant(day: string, amounts: Amounts): void;
   /** From now on a day without a grant has nothing. */
   share(): void;
-  /** Counts a node again, in the order of the journal, after a restart. */
-  restore(node: Node): void;
+  /** What the journal says was spent and is reserved, after a restart. */
+  resume(spent: Spent): void;
   /** Reservations without an outcome yet. */
   readonly open: number;
   /** The day of a moment, in the stated zone. */
@@ -40,10 +45,6 @@ interface Reservation {
   readonly day: string;
   readonly amounts: Amounts;
 }
-type Sum = { calls: number; tokens: number; costMicroUsd: number };
-
-const NOTHING: Amounts = { calls: 0, tokens: 0, costMicroUsd: 0 };
-const FIELDS = ["calls", "tokens", "costMicroUsd"] as const;
 /** Days that can still be settled: an outcome may come after midnight. */
 const KEPT_DAYS = 3;
 
@@ -121,34 +122,15 @@ export function createBudget(options: { readonly timezone: () => string }): Budg
     share() {
       shared = true;
     },
-    restore(node) {
-      if (node.kind !== "INTENT" && node.kind !== "EFFECT") return;
-      const receipt = parseReceipt(node.body);
-      const key: EffectId | "" = receipt.effect_id;
-      if (key === "") return;
-      if (node.kind === "INTENT") {
-        const at = day(Date.parse(node.issued_at));
-        return hold(key, { session: node.session_id, day: at, amounts: amountsOf(receipt.usage) });
-      }
-      restoreOutcome(key, receipt);
+    resume(spent) {
+      for (const [session, sum] of spent.sessions) add(sessions, session, sum, 1);
+      for (const [at, sum] of spent.quarters) add(days, day(at), sum, 1);
+      for (const [key, { session, atMs, amounts }] of spent.open)
+        open.set(key, { session, day: day(atMs), amounts });
     },
     get open() {
       return open.size;
     },
     day,
   };
-
-  function restoreOutcome(key: string, receipt: Receipt): void {
-    if (receipt.status === "UNKNOWN") return;
-    // A failure that counts no call is one in which nothing happened.
-    if (receipt.status === "FAILED" && receipt.usage.calls === 0) take(key, NOTHING);
-    else take(key, amountsOf(receipt.usage));
-  }
 }
-
-/** What a usage costs a budget. */
-export const amountsOf = (u: Usage): Amounts => ({
-  calls: u.calls,
-  tokens: u.tokens_in + u.tokens_out,
-  costMicroUsd: u.cost_microusd,
-});

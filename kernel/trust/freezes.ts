@@ -4,9 +4,12 @@
 
 import {
   ContractError,
+  arrayFrom,
   closed,
+  hashFrom,
   isHash,
   isObject,
+  objectFrom,
   oneOf,
   stringFrom,
   timestampFrom,
@@ -71,11 +74,23 @@ export interface Freezes {
   lifted(order: Hash): boolean;
   /** Takes note of a trust event that stands in the log. */
   see(body: JsonObject, node: Hash): void;
+  /** As plain data, from which `freezeLog` goes on. */
+  state(): JsonObject;
 }
 
-export function freezeLog(): Freezes {
+export function freezeLog(state?: JsonValue): Freezes {
   const held = new Map<Hash, FreezeInForce>();
   const over = new Set<Hash>();
+  if (state !== undefined) {
+    const o = closed(state, "freezes", ["held", "over"]);
+    for (const value of arrayFrom(o["held"], "freezes.held")) {
+      const f = closed(value, "freezes.held", ["node", "body"]);
+      const body = objectFrom(f["body"], "freezes.held.body");
+      const order = hashJson(body);
+      held.set(order, { node: hashFrom(f["node"], "freezes.held.node"), order, body });
+    }
+    for (const order of arrayFrom(o["over"], "freezes.over")) over.add(hashFrom(order, "freezes.over"));
+  }
   const find = (name: Hash): FreezeInForce | undefined =>
     held.get(name) ?? [...held.values()].find((f) => f.node === name);
   return {
@@ -84,6 +99,7 @@ export function freezeLog(): Freezes {
     },
     find,
     lifted: (order) => over.has(order),
+    state: () => ({ held: [...held.values()].map(({ node, body }) => ({ node, body })), over: [...over] }),
     see(body, node) {
       if (body["event"] === "FREEZE") {
         const order = hashJson(body);

@@ -49,7 +49,7 @@ import { Sessions } from "./sessions.ts";
 import type { Session } from "./sessions.ts";
 
 export type { Active, Approvals, Ask, Caller, GovernOptions, Spending, Told } from "./ask.ts";
-export { effectDraft, releaseFrom, reopen } from "./releases.ts";
+export { effectDraft, releaseFrom, releaseInput, reopen } from "./releases.ts";
 export type { OpenIntent, Release } from "./releases.ts";
 export { Sessions } from "./sessions.ts";
 export type { RestoredSession, Session } from "./sessions.ts";

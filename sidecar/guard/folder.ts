@@ -12,7 +12,7 @@ import type { OwnKeys } from "../keys/keys.ts";
 
 export async function openFolder(
   folder: string,
-  more: Pick<JournalOptions, "podUid" | "landed">,
+  more: Pick<JournalOptions, "podUid" | "landed" | "standing" | "warn">,
   roots: TrustRoots,
 ): Promise<{ readonly keys: OwnKeys; readonly journal: OpenJournal }> {
   const disk = diskAt(folder);

@@ -4,13 +4,12 @@ import type { Server } from "node:http";
 import { readFile, readdir } from "node:fs/promises";
 import type { FastifyRequest } from "fastify";
 import { createBudget } from "../../kernel/budget/budget.ts";
-import { ContractError, isId, timestampOf } from "../../kernel/contracts/contracts.ts";
-import type { JsonObject, Receipt, SessionId } from "../../kernel/contracts/contracts.ts";
+import { ContractError, epochOf, isId, timestampOf } from "../../kernel/contracts/contracts.ts";
+import type { JsonObject, SealedNode, SessionId } from "../../kernel/contracts/contracts.ts";
 import type { Signer } from "../../kernel/crypto/crypto.ts";
 import { compilePolicy } from "../../kernel/policy/policy.ts";
-import { createRepeats } from "../../kernel/executor/executor.ts";
 import { verifyBundle } from "../../kernel/policy/bundle.ts";
-import { receiptBody } from "../../kernel/receipts/receipts.ts";
+import { parseReceipt } from "../../kernel/receipts/receipts.ts";
 import { artifactStore, createSandbox, directory, ociLayout } from "../../kernel/runtime/sandbox/sandbox.ts";
 import type { Sandbox } from "../../kernel/runtime/sandbox/sandbox.ts";
 import { parseTrustRoots } from "../../kernel/trust/trust.ts";
@@ -41,7 +40,7 @@ import { recordActivation } from "./activation.ts";
 import { watchClock } from "./clock.ts";
 import { openFolder } from "./folder.ts";
 import { Freezer } from "./freeze.ts";
-import { restore } from "./restore.ts";
+import { createStanding } from "./standing.ts";
 import { wasmRunner } from "./wasm.ts";
 
 export interface Running {
@@ -120,10 +119,13 @@ export async function startGuardian(
   telemetry.policy(active.policy.hash, active.version);
   const me = principalOf(config.principal);
 
+  const standing = createStanding((tool) => active.policy.tools.get(tool)?.trusted === true);
   const { keys, journal } = await openFolder(
     config.folder,
     {
       ...(config.podUid === undefined ? {} : { podUid: config.podUid }),
+      standing,
+      warn: (message) => log(JSON.stringify({ level: "error", event: "journal", message })),
       landed: (l) => {
         telemetry.journalSync(l.milliseconds / 1000, l.records);
         for (const sealed of l.nodes) index.add(sealed.node.body, sealed.node.session_id);
@@ -147,21 +149,13 @@ export async function startGuardian(
       : shippedJournal(journal, shipper, config.ledger.durability);
   const ceremonies = openCeremonies(journal, telemetry);
   const budget = createBudget({ timezone: () => active.policy.timezone });
-  const repeats = createRepeats();
-  const before = restore(
-    journal.entries(),
-    journal.ownSession,
-    Date.now(),
-    (tool) => active.policy.tools.get(tool)?.trusted === true,
-    (sealed) => {
-      budget.restore(sealed.node);
-      ceremonies.restore(sealed, active.policy);
-      repeats.restore(sealed);
-    },
-    (value) => repeats.restoreInput(value),
-  );
+  const before = standing.restored(journal.ownSession, Date.now());
+  budget.resume(before.spent);
+  for (const sealed of before.ceremonies) ceremonies.restore(sealed, active.policy);
+  const repeats = standing.repeats();
   const index = new ReceiptIndex();
-  for (const r of before.receipts) index.put(r.receipt, r.session);
+  const recent = recentReceipts(journal);
+  for (const r of recent) index.add(r.node.body, r.node.session_id);
   if (before.unknown.length > 0) {
     const { nodes, durable } = journal.append(before.unknown, []);
     for (const sealed of nodes) repeats.restore(sealed);
@@ -203,9 +197,11 @@ export async function startGuardian(
     approvals: () => approvals,
   });
   // Nobody can say which of these answers arrived before the guardian went down.
-  for (const { receipt, session, atMs } of before.receipts)
-    if (receipt.status === "PERMITTED" && receipt.tool.startsWith("model:"))
-      governor.lost.add(session, receipt.tool, receipt.args_hash, atMs);
+  for (const { node } of recent) {
+    const { status, tool, args_hash: args } = parseReceipt(node.body);
+    if (status === "PERMITTED" && tool.startsWith("model:"))
+      governor.lost.add(node.session_id, tool, args, epochOf(node.issued_at));
+  }
   freezer.onFreeze = () => governor.abort();
 
   const callers = createCallers({ policy: () => active.policy, pod: me, now: Date.now });
@@ -410,9 +406,6 @@ class ReceiptIndex {
     const [oldest] = this.#byId.keys();
     if (oldest !== undefined) this.#byId.delete(oldest);
   }
-  put(receipt: Receipt, session: SessionId): void {
-    this.add(receiptBody(receipt), session);
-  }
   get(id: string, session: string): JsonObject | undefined {
     const found = this.#byId.get(id);
     if (found?.session !== session) return undefined;
@@ -421,6 +414,10 @@ class ReceiptIndex {
   }
 }
 const KEPT_RECEIPTS = 10_000;
+
+/** The latest nodes with a receipt, in their order. */
+const recentReceipts = (journal: OpenJournal): readonly SealedNode[] =>
+  [...journal.latest(KEPT_RECEIPTS, (node) => node.body["type"] === "atoll.dev/receipt/v1")].toReversed();
 
 function traceOf(request: FastifyRequest): Record<string, string> {
   const out: Record<string, string> = {};

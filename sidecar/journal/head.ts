@@ -1,5 +1,6 @@
 // What the log must at least hold, kept apart from it: the head at the last checkpoint, signed and synced, and the
-// live head, written after each sync and not synced itself. A log shorter than either is a rollback.
+// live head, written after each sync and not synced itself. A log shorter than either is a rollback. Beside them the
+// snapshot, signed like the head: what a restart knows without reading the log from its beginning.
 
 import { canonicalize } from "../../kernel/canonicalize/canonicalize.ts";
 import {
@@ -10,11 +11,10 @@ import {
   idFrom,
   integerFrom,
   keyIdFrom,
+  objectFrom,
   oneOf,
   parseJson,
   signatureFrom,
-  stringFrom,
-  timestampFrom,
 } from "../../kernel/contracts/contracts.ts";
 import type {
   Code,
@@ -29,17 +29,11 @@ import type { Signer, Verifier } from "../../kernel/crypto/crypto.ts";
 import type { Disk } from "./disk.ts";
 import { JournalRefused } from "./failures.ts";
 
-export const META = "journal.json";
 export const HEAD = "head.json";
 export const LIVE = "head.live.json";
+export const SNAPSHOT = "snapshot.json";
 const LIMIT = { bytes: 64 << 20, keys: 5_000_000, depth: 64 };
 
-/** Made with the journal: for which pod it speaks and the guardian's own session. */
-export interface Meta {
-  readonly pod_uid: string;
-  readonly session_id: SessionId;
-  readonly created_at: string;
-}
 export interface SessionHead {
   readonly session_id: SessionId;
   readonly lamport: number;
@@ -58,6 +52,11 @@ export interface Head {
   readonly root_hash: Hash;
   readonly segments: readonly number[];
 }
+/** What follows the log besides its chains, as it stood at a checkpoint. */
+export interface Snapshot {
+  readonly head: Head;
+  readonly state: JsonObject;
+}
 export interface Live {
   readonly record: number;
   readonly tree_size: number;
@@ -65,18 +64,20 @@ export interface Live {
   readonly sessions: readonly SessionHead[];
 }
 
-const bytes = (value: JsonValue): Uint8Array => Buffer.from(`${canonicalize(value)}\n`, "utf8");
+export const bytes = (value: JsonValue): Uint8Array => Buffer.from(`${canonicalize(value)}\n`, "utf8");
 const plain = (s: SessionHead): JsonObject => ({
   session_id: s.session_id,
   lamport: s.lamport,
   hash: s.hash,
 });
 
-export const metaBytes = (meta: Meta): Uint8Array => bytes({ type: "atoll.dev/journal/v1", ...meta });
+const headObject = (head: Head): JsonObject => ({ ...head, sessions: head.sessions.map(plain) });
 export const headBytes = (head: Head, signer: Signer): Uint8Array =>
+  bytes(signObject({ type: "atoll.dev/head/v1", key_id: signer.keyId, ...headObject(head) }, signer));
+export const snapshotBytes = ({ head, state }: Snapshot, signer: Signer): Uint8Array =>
   bytes(
     signObject(
-      { type: "atoll.dev/head/v1", key_id: signer.keyId, ...head, sessions: head.sessions.map(plain) },
+      { type: "atoll.dev/snapshot/v1", key_id: signer.keyId, head: headObject(head), state },
       signer,
     ),
   );
@@ -85,59 +86,69 @@ export function liveBytes(live: Live): Uint8Array {
   return bytes({ ...body, sum: sha256(canonicalize(body)) });
 }
 
-export function readMeta(disk: Disk): Meta | undefined {
-  const found = disk.read(META);
-  if (found === undefined) return undefined;
-  const o = closed(canonical(found, META), META, ["type", "pod_uid", "session_id", "created_at"]);
-  oneOf(o["type"], "type", ["atoll.dev/journal/v1"]);
+const HEAD_MEMBERS = [
+  "segment",
+  "at",
+  "record",
+  "checkpoint",
+  "checkpoint_at",
+  "sessions",
+  "peaks",
+  "tree_size",
+  "root_hash",
+  "segments",
+] as const;
+type KeyOf = (id: KeyId) => Verifier | Code;
+
+/** The signed head. Absent is a value; present and not ours stops the store. */
+export function readHead(disk: Disk, keyOf: KeyOf): Head | undefined {
+  const o = readSigned(disk, HEAD, "atoll.dev/head/v1", HEAD_MEMBERS, keyOf);
+  return o === undefined ? undefined : headFrom(o);
+}
+
+/** The same for the snapshot. Says nothing of whether it belongs to this log. */
+export function readSnapshot(disk: Disk, keyOf: KeyOf): Snapshot | undefined {
+  const o = readSigned(disk, SNAPSHOT, "atoll.dev/snapshot/v1", ["head", "state"], keyOf);
+  if (o === undefined) return undefined;
   return {
-    pod_uid: stringFrom(o["pod_uid"], "pod_uid", 253),
-    session_id: idFrom("ses", o["session_id"], "session_id"),
-    created_at: timestampFrom(o["created_at"], "created_at"),
+    head: headFrom(closed(o["head"], "head", HEAD_MEMBERS)),
+    state: objectFrom(o["state"], "state"),
   };
 }
 
-/** The signed head. Absent is a value; present and not ours stops the store. */
-export function readHead(disk: Disk, keyOf: (id: KeyId) => Verifier | Code): Head | undefined {
-  const found = disk.read(HEAD);
+function readSigned(
+  disk: Disk,
+  name: string,
+  type: string,
+  members: readonly string[],
+  keyOf: KeyOf,
+): JsonObject | undefined {
+  const found = disk.read(name);
   if (found === undefined) return undefined;
-  const value = canonical(found, HEAD);
-  const o = closed(value, HEAD, [
-    "type",
-    "key_id",
-    "segment",
-    "at",
-    "record",
-    "checkpoint",
-    "checkpoint_at",
-    "sessions",
-    "peaks",
-    "tree_size",
-    "root_hash",
-    "segments",
-    "sig",
-  ]);
-  oneOf(o["type"], "type", ["atoll.dev/head/v1"]);
+  const o = closed(canonical(found, name), name, ["type", "key_id", "sig", ...members]);
+  oneOf(o["type"], "type", [type]);
   const { sig, ...unsigned } = o;
   const keyId = keyIdFrom(o["key_id"], "key_id");
   const verifier = keyOf(keyId);
   if (typeof verifier === "string")
-    throw new JournalRefused(verifier, `\`${HEAD}\` is signed by ${keyId}, which is not this guardian's key`);
+    throw new JournalRefused(verifier, `\`${name}\` is signed by ${keyId}, which is not this guardian's key`);
   if (!verifier.verify(canonicalize(unsigned), signatureFrom(sig, "sig")))
-    throw new JournalRefused("SIGNATURE_INVALID", `the signature of \`${HEAD}\` does not verify`);
-  return {
-    segment: integerFrom(o["segment"], "segment"),
-    at: integerFrom(o["at"], "at"),
-    record: integerFrom(o["record"], "record"),
-    checkpoint: o["checkpoint"] === "genesis" ? "genesis" : hashFrom(o["checkpoint"], "checkpoint"),
-    checkpoint_at: integerFrom(o["checkpoint_at"], "checkpoint_at"),
-    sessions: sessionsFrom(o["sessions"]),
-    peaks: arrayFrom(o["peaks"], "peaks").map((v, i) => hashFrom(v, at("peaks", i))),
-    tree_size: integerFrom(o["tree_size"], "tree_size"),
-    root_hash: hashFrom(o["root_hash"], "root_hash"),
-    segments: arrayFrom(o["segments"], "segments").map((v, i) => integerFrom(v, at("segments", i))),
-  };
+    throw new JournalRefused("SIGNATURE_INVALID", `the signature of \`${name}\` does not verify`);
+  return o;
 }
+
+const headFrom = (o: JsonObject): Head => ({
+  segment: integerFrom(o["segment"], "segment"),
+  at: integerFrom(o["at"], "at"),
+  record: integerFrom(o["record"], "record"),
+  checkpoint: o["checkpoint"] === "genesis" ? "genesis" : hashFrom(o["checkpoint"], "checkpoint"),
+  checkpoint_at: integerFrom(o["checkpoint_at"], "checkpoint_at"),
+  sessions: sessionsFrom(o["sessions"]),
+  peaks: arrayFrom(o["peaks"], "peaks").map((v, i) => hashFrom(v, at("peaks", i))),
+  tree_size: integerFrom(o["tree_size"], "tree_size"),
+  root_hash: hashFrom(o["root_hash"], "root_hash"),
+  segments: arrayFrom(o["segments"], "segments").map((v, i) => integerFrom(v, at("segments", i))),
+});
 
 /** The live head; undefined when it is absent or was torn by a stop, which it may be. */
 export function readLive(disk: Disk): Live | undefined {
@@ -165,7 +176,7 @@ export function readLive(disk: Disk): Live | undefined {
   }
 }
 
-function canonical(found: Uint8Array, name: string): JsonValue {
+export function canonical(found: Uint8Array, name: string): JsonValue {
   const end = found.indexOf(0x0a);
   const line = found.subarray(0, end < 0 ? 0 : end);
   const beyond = found.subarray(end + 1).some((byte) => byte !== 0);

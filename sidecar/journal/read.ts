@@ -1,12 +1,16 @@
 // Reading a journal without writing it: for export, verification, and the guardian's own rebuilding.
 
-import type { Code, Hash, KeyId, SessionId } from "../../kernel/contracts/contracts.ts";
+import type { Code, Hash, KeyId, SealedNode, SessionId } from "../../kernel/contracts/contracts.ts";
+import { sha256 } from "../../kernel/crypto/crypto.ts";
 import type { Verifier } from "../../kernel/crypto/crypto.ts";
 import { diskAt } from "./disk.ts";
 import type { Disk } from "./disk.ts";
 import { JournalRefused } from "./failures.ts";
-import { HEAD, LIVE, readHead, readLive, readMeta } from "./head.ts";
-import type { Live, Meta } from "./head.ts";
+import { HEAD, LIVE, readHead, readLive } from "./head.ts";
+import type { Live, SessionHead } from "./head.ts";
+import { readMeta } from "./meta.ts";
+import type { Meta } from "./meta.ts";
+import { readNode } from "../../kernel/receipts/receipts.ts";
 import { readEntry } from "../../kernel/evidence/evidence.ts";
 import type { Entry } from "../../kernel/evidence/evidence.ts";
 import { linesOf, segmentName, segmentsOf } from "./segments.ts";
@@ -17,11 +21,21 @@ export interface StoredRecord {
   readonly line: Uint8Array;
 }
 
-/** The first `count` records, each checked against its hash and its place in its chain. */
-export function* readRecords(disk: Disk, count: number): Generator<Entry> {
-  const heads = new Map<SessionId, { readonly lamport: number; readonly hash: Hash }>();
-  let number = 0;
-  for (const { segment, line } of rawRecords(disk)) {
+/** A place in the log, and the chains as they stand there. */
+export interface Start {
+  readonly segment: number;
+  readonly at: number;
+  readonly record: number;
+  readonly sessions: readonly SessionHead[];
+}
+
+/** The records up to `count`, from the first or from a place on, each checked against its hash and its place in its chain. */
+export function* readRecords(disk: Disk, count: number, from?: Start): Generator<Entry> {
+  const heads = new Map<SessionId, { readonly lamport: number; readonly hash: Hash }>(
+    (from?.sessions ?? []).map((s) => [s.session_id, s]),
+  );
+  let number = from?.record ?? 0;
+  for (const { segment, line } of rawRecords(disk, from)) {
     if (number === count) return;
     let entry: Entry;
     try {
@@ -44,13 +58,18 @@ export function* readRecords(disk: Disk, count: number): Generator<Entry> {
 }
 
 /** Every whole line of the log in order, unjudged; the result says where a torn rest begins. */
-export function* rawRecords(disk: Disk): Generator<StoredRecord, string | undefined> {
-  let number = 0;
+export function* rawRecords(
+  disk: Disk,
+  from: Omit<Start, "sessions"> = { segment: 0, at: 0, record: 0 },
+): Generator<StoredRecord, string | undefined> {
+  let number = from.record;
   let torn: string | undefined;
   for (const first of segmentsOf(disk)) {
+    if (first < from.segment) continue;
     const segment = segmentName(first);
-    if (first !== number) throw new JournalRefused("CHAIN_BROKEN", `\`${segment}\` follows record ${number}`);
-    const lines = linesOf(disk, segment);
+    if (first !== (first === from.segment ? from.segment : number))
+      throw new JournalRefused("CHAIN_BROKEN", `\`${segment}\` follows record ${number}`);
+    const lines = linesOf(disk, segment, first === from.segment ? from.at : 0);
     for (let step = lines.next(); ; step = lines.next()) {
       if (step.done === true) {
         if (step.value.dirty) torn = `\`${segment}\` record ${number} at byte ${step.value.at} is torn`;
@@ -61,6 +80,42 @@ export function* rawRecords(disk: Disk): Generator<StoredRecord, string | undefi
     }
   }
   return torn;
+}
+
+/** The records from a place to below record `until`, for who knows that they were verified. */
+export function entriesBetween(disk: Disk, from: Omit<Start, "sessions">, until: number): readonly Entry[] {
+  const entries: Entry[] = [];
+  for (const { number, line } of rawRecords(disk, from)) {
+    if (number >= until) break;
+    entries.push(readEntry(line));
+  }
+  return entries;
+}
+
+/**
+ * The last nodes, from the latest back, at most `count` of those that are wanted. Each is known by its hash: a head, or
+ * what the node after it names, so nothing before it has to be read.
+ */
+export function* nodesBack(
+  disk: Disk,
+  heads: readonly SessionHead[],
+  count: number,
+  wanted: (node: SealedNode["node"]) => boolean,
+): Generator<SealedNode> {
+  const expected = new Set<string>(heads.map((head) => head.hash));
+  let left = count;
+  for (const first of [...segmentsOf(disk)].reverse()) {
+    const lines = [...linesOf(disk, segmentName(first))];
+    for (let i = lines.length - 1; i >= 0; i--) {
+      const line = lines[i]?.bytes ?? new Uint8Array();
+      if (!expected.delete(sha256(line))) continue;
+      const sealed = readNode(line);
+      expected.add(sealed.node.prev_hash);
+      if (!wanted(sealed.node)) continue;
+      yield sealed;
+      if (--left === 0) return;
+    }
+  }
 }
 
 export interface StoreReading {

@@ -73,7 +73,7 @@ function checkSegments(segments: readonly number[], head: Head | undefined, live
 }
 
 /** The log at the head's place is the log that the head was written for. */
-function checkCheckpointLine(disk: Disk, head: Head): KeyId {
+export function checkCheckpointLine(disk: Disk, head: Head): KeyId {
   const name = segmentName(head.segment);
   const length = head.at - head.checkpoint_at;
   const line = disk.readAt(name, head.checkpoint_at, length);

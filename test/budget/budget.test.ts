@@ -1,6 +1,6 @@
 import fc from "fast-check";
 import { expect, test } from "vitest";
-import { createBudget, createCalendar, createPool } from "../../kernel/budget/budget.ts";
+import { createBudget, createCalendar, createPool, createSpent } from "../../kernel/budget/budget.ts";
 import type { Lease } from "../../kernel/budget/budget.ts";
 import type { Amounts, Facts, JsonObject, Policy } from "../../kernel/contracts/contracts.ts";
 import { createExecutor } from "../../kernel/executor/executor.ts";
@@ -26,7 +26,13 @@ function guardian(journal = memoryJournal(() => false, quickSigner)) {
   let counter = 0;
   const make = () => {
     const budget = createBudget({ timezone: () => "UTC" });
-    for (const { node } of journal.nodes) budget.restore(node);
+    // Half of the way as it is kept at a checkpoint, the rest from its nodes.
+    const before = createSpent();
+    const half = Math.floor(journal.nodes.length / 2);
+    for (const { node } of journal.nodes.slice(0, half)) before.note(node);
+    const spent = createSpent(before.state());
+    for (const { node } of journal.nodes.slice(half)) spent.note(node);
+    budget.resume(spent);
     const executor = createExecutor({
       journal,
       budget,

@@ -3,6 +3,8 @@ import { randomBytes } from "node:crypto";
 import { describe, expect, test } from "vitest";
 import { verifyStore } from "../../kernel/evidence/evidence.ts";
 import { sha256, verifierFromRaw } from "../../kernel/crypto/crypto.ts";
+import { canonicalize } from "../../kernel/canonicalize/canonicalize.ts";
+import { createStanding } from "../../sidecar/guard/standing.ts";
 import { openJournal } from "../../sidecar/journal/journal.ts";
 import type { Disk } from "../../sidecar/journal/journal.ts";
 import { rawRecords } from "../../sidecar/journal/read.ts";
@@ -22,12 +24,17 @@ const options = (disk: Disk) => ({
   segmentBytes: 16 << 10,
   checkpointNodes: 20,
   checkpointMs: 3_600_000,
+  // A snapshot at every other checkpoint.
+  standing: createStanding(() => true),
+  snapshotRecords: 60,
 });
 interface Run {
   readonly steps: readonly Step[];
   /** The log as it was in the end: which line has which hash. */
   readonly lines: readonly string[];
   readonly lineOf: ReadonlyMap<string, number>;
+  /** Restarts that went on from a snapshot. */
+  resumed: number;
 }
 const linesOn = (disk: Disk): string[] =>
   [...rawRecords(disk)].map(({ line }) => Buffer.from(line).toString("utf8"));
@@ -46,15 +53,23 @@ async function run(count: number, more: TapeOptions = {}): Promise<Run> {
   // Verified once: a log that is a prefix of it, line by line, needs no second look.
   verifyStore(rawRecords(disk), () => verifierFromRaw(signer.publicKey));
   const lines = linesOn(disk);
-  return { steps, lines, lineOf: new Map(lines.map((line, n) => [sha256(line), n])) };
+  return { steps, lines, lineOf: new Map(lines.map((line, n) => [sha256(line), n])), resumed: 0 };
 }
 
 /** What is wrong with the journal that a stop left, "" when nothing is. */
 async function judge(of: Run, files: Files, acknowledged: readonly string[]): Promise<string> {
   const after = tape({ files });
   try {
-    const journal = await openJournal(options(after.disk));
+    const warned: string[] = [];
+    const opened = options(after.disk);
+    const journal = await openJournal({ ...opened, warn: (why) => warned.push(why) });
     const kept = journal.records;
+    const whole = createStanding(() => true);
+    for (const entry of journal.entries()) whole.next(entry);
+    if (canonicalize(whole.state()) !== canonicalize(opened.standing.state()))
+      return "the snapshot and what follows it are not the whole";
+    if (warned.length > 0) return warned.join("; ");
+    if (journal.replayed < kept) of.resumed++;
     await journal.append([attestation(session(9), 1)], []).durable;
     await journal.close();
     const lines = linesOn(after.disk);
@@ -93,15 +108,19 @@ async function everyStop(of: Run, how: "kill" | "power", { every = 1, seeds = 1 
 
 describe("a stop at every step (4.1, I1 to I6)", () => {
   test("kill -9: nothing acknowledged is lost and the store verifies", async () => {
-    const tally = await everyStop(await run(60), "kill");
+    const of = await run(60);
+    const tally = await everyStop(of, "kill");
     expect(tally.bad).toEqual([]);
+    expect(of.resumed).toBeGreaterThan(50);
     expect(tally.points).toBeGreaterThan(300);
     console.log(`${tally.points} points of kill -9`);
   });
 
   test("loss of power: the same, whatever of the unsynced sectors survived", async () => {
-    const tally = await everyStop(await run(60), "power", { seeds: 2 });
+    const of = await run(60);
+    const tally = await everyStop(of, "power", { seeds: 2 });
     expect(tally.bad).toEqual([]);
+    expect(of.resumed).toBeGreaterThan(50);
     expect(tally.points).toBeGreaterThan(600);
     console.log(`${tally.points} points of power loss`);
   });

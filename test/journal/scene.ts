@@ -41,7 +41,7 @@ export const open = (
     ...more,
   });
 
-const receipt = (n: number, more: Partial<Receipt>): Receipt => ({
+export const receipt = (n: number, more: Partial<Receipt>): Receipt => ({
   type: "atoll.dev/receipt/v1",
   receipt_id: makeId("rcp", bytes16(n, 1)),
   decision_id: makeId("dec", bytes16(n, 2)),

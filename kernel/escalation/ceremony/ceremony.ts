@@ -34,6 +34,8 @@ import { reviewFault } from "./review.ts";
 import { consequence } from "./words.ts";
 
 export type { Answered, Approval, ApprovalState, Ceremonies, Opened } from "./approval.ts";
+export { createKept } from "./kept.ts";
+export type { KeptCeremonies } from "./kept.ts";
 export { signAssertion, signOverride, signReview } from "./signing.ts";
 
 export interface CeremonyOptions {

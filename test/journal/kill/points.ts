@@ -16,10 +16,11 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { buildSync } from "esbuild";
 import { judge as judgePack } from "../../../cli/verify.ts";
+import { canonicalize } from "../../../kernel/canonicalize/canonicalize.ts";
 import { parseReceipt } from "../../../kernel/receipts/receipts.ts";
 import { signerFromPem, verifierFromRaw } from "../../../kernel/crypto/crypto.ts";
 import { verifyStore } from "../../../kernel/evidence/evidence.ts";
-import { restore } from "../../../sidecar/guard/restore.ts";
+import { createStanding } from "../../../sidecar/guard/standing.ts";
 import { openJournal, readJournal } from "../../../sidecar/journal/journal.ts";
 import { rootsOf } from "../../evidence/packs.ts";
 import { newPem } from "../scene.ts";
@@ -67,6 +68,7 @@ const OPTIONS = {
   segmentBytes: 48 << 10,
   checkpointNodes: 25,
   checkpointMs: 3_600_000,
+  snapshotRecords: 60,
 };
 
 export function createLab(
@@ -197,7 +199,9 @@ async function judge(
       if (!("report" in outcome)) return `the pack is not valid: ${outcome.finding.reason}`;
     } else if (seen.includes("A pack")) return "the pack that was reported is not there";
   }
-  const journal = await openJournal({ ...OPTIONS, dir, signer });
+  const standing = createStanding(() => true);
+  let warned = "";
+  const journal = await openJournal({ ...OPTIONS, dir, signer, standing, warn: (why) => (warned = why) });
   try {
     const hashes = new Set<string>();
     const intents = new Set<string>();
@@ -216,24 +220,15 @@ async function judge(
       if (!intents.has(what)) return `done without an intent: ${what}`;
     }
     // As a restart does it: what was under way is closed as unknown, and nothing is carried out.
-    const { unknown } = restore(
-      journal.entries(),
-      journal.ownSession,
-      OPTIONS.clock(),
-      () => true,
-      () => undefined,
-      () => undefined,
-    );
+    const { unknown } = standing.restored(journal.ownSession, OPTIONS.clock());
     if (unknown.length > 0) await journal.append(unknown, []).durable;
-    const again = restore(
-      journal.entries(),
-      journal.ownSession,
-      OPTIONS.clock(),
-      () => true,
-      () => undefined,
-      () => undefined,
-    );
+    const again = standing.restored(journal.ownSession, OPTIONS.clock());
     if (again.unknown.length > 0) return `${again.unknown.length} calls are still open`;
+    if (warned !== "") return `a snapshot was refused: ${warned}`;
+    const whole = createStanding(() => true);
+    for (const entry of journal.entries()) whole.next(entry);
+    if (canonicalize(whole.state()) !== canonicalize(standing.state()))
+      return "the snapshot and what follows say something else than the whole log";
   } finally {
     await journal.close();
   }

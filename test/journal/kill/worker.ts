@@ -10,6 +10,7 @@ import type { SessionId } from "../../../kernel/contracts/contracts.ts";
 import { signerFromPem } from "../../../kernel/crypto/crypto.ts";
 import { createExecutor } from "../../../kernel/executor/executor.ts";
 import { compilePolicy } from "../../../kernel/policy/policy.ts";
+import { createStanding } from "../../../sidecar/guard/standing.ts";
 import { openJournal } from "../../../sidecar/journal/journal.ts";
 import { callOf, factsOf, sampleDoc } from "../../guardian/sample.ts";
 
@@ -24,11 +25,12 @@ export const journalOptions = {
   segmentBytes: 48 << 10,
   checkpointNodes: 25,
   checkpointMs: 3_600_000,
+  snapshotRecords: 60,
 };
 
 async function run(decisions: number, concurrent: number): Promise<void> {
   const policy = compilePolicy(sampleDoc);
-  const journal = await openJournal({ ...journalOptions, dir, signer });
+  const journal = await openJournal({ ...journalOptions, dir, signer, standing: createStanding(() => true) });
   const executor = createExecutor({
     journal,
     clock: { now: Date.now, after: () => () => undefined },
@@ -70,7 +72,7 @@ switch (path) {
     say("A pack");
     break;
   case "recover":
-    await openJournal({ ...journalOptions, dir, signer });
+    await openJournal({ ...journalOptions, dir, signer, standing: createStanding(() => true) });
     say("A open");
     process.exit(0);
     break;

@@ -8,7 +8,7 @@ import { makeId } from "../../../kernel/contracts/contracts.ts";
 import { signerFromPem } from "../../../kernel/crypto/crypto.ts";
 import { createExecutor } from "../../../kernel/executor/executor.ts";
 import { compilePolicy } from "../../../kernel/policy/policy.ts";
-import { restore } from "../../../sidecar/guard/restore.ts";
+import { createStanding } from "../../../sidecar/guard/standing.ts";
 import { openJournal } from "../../../sidecar/journal/journal.ts";
 import { createShipper, httpsLink, shippedJournal } from "../../../sidecar/ship/ship.ts";
 import type { Shipper } from "../../../sidecar/ship/ship.ts";
@@ -19,8 +19,11 @@ const say = (line: string): void => void writeSync(3, `${line}\n`);
 const signer = signerFromPem(readFileSync(join(dir, "guardian.pem"), "utf8"));
 const policy = compilePolicy(sampleDoc);
 let shipper: Shipper | undefined;
+const standing = createStanding(() => true);
 const journal = await openJournal({
   dir,
+  standing,
+  snapshotRecords: 500,
   signer,
   podUid: "pod",
   clock: Date.now,
@@ -35,14 +38,7 @@ shipper = createShipper({
   lag: () => undefined,
   retryMs: 50,
 });
-const { unknown } = restore(
-  journal.entries(),
-  journal.ownSession,
-  Date.now(),
-  () => true,
-  () => undefined,
-  () => undefined,
-);
+const { unknown } = standing.restored(journal.ownSession, Date.now());
 if (unknown.length > 0) await journal.append(unknown, []).durable;
 const shipped = shippedJournal(journal, shipper, durability === "ledger" ? "ledger" : "local");
 shipped.engage();
