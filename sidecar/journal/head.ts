@@ -26,6 +26,7 @@ import type {
 } from "../../kernel/contracts/contracts.ts";
 import { sha256, signObject } from "../../kernel/crypto/crypto.ts";
 import type { Signer, Verifier } from "../../kernel/crypto/crypto.ts";
+import { createFrontier } from "../../kernel/proofgraph/proofgraph.ts";
 import type { Disk } from "./disk.ts";
 import { JournalRefused } from "./failures.ts";
 
@@ -52,6 +53,19 @@ export interface Head {
   readonly root_hash: Hash;
   readonly segments: readonly number[];
 }
+/** Of a journal without a record. */
+export const EMPTY_HEAD: Head = {
+  segment: 0,
+  at: 0,
+  record: 0,
+  checkpoint: "genesis",
+  checkpoint_at: 0,
+  sessions: [],
+  peaks: [],
+  tree_size: 0,
+  root_hash: createFrontier().root(),
+  segments: [],
+};
 /** What follows the log besides its chains, as it stood at a checkpoint. */
 export interface Snapshot {
   readonly head: Head;

@@ -23,8 +23,8 @@ import type { JournalOptions, JournalState, OpenJournal } from "./contract.ts";
 import { diskAt } from "./disk.ts";
 import type { Disk, OpenFile } from "./disk.ts";
 import { JournalRefused, JournalUnavailable } from "./failures.ts";
-import { HEAD, headBytes, replaceFile } from "./head.ts";
-import type { Head, SessionHead } from "./head.ts";
+import { EMPTY_HEAD, HEAD, headBytes, replaceFile } from "./head.ts";
+import type { Head } from "./head.ts";
 import { createLive } from "./live.ts";
 import { lockFolder } from "./lock.ts";
 import { metaOf } from "./meta.ts";
@@ -148,7 +148,7 @@ async function start(
     live.since(found.check.heads().filter((head) => moved.has(head.session_id)));
     if (segments.length === 0) {
       // The first head, before any record: where there is a record there is a head.
-      await replaceFile(disk, HEAD, headBytes(emptyHead(), signer));
+      await replaceFile(disk, HEAD, headBytes(EMPTY_HEAD, signer));
       await spare.make();
       await beginSegment(0);
     } else file = disk.open(segmentName(position.segment), "existing");
@@ -176,18 +176,6 @@ async function start(
     opened = true;
   }
 
-  const emptyHead = (): Head => ({
-    segment: 0,
-    at: 0,
-    record: 0,
-    checkpoint: "genesis",
-    checkpoint_at: 0,
-    sessions: [],
-    peaks: [],
-    tree_size: 0,
-    root_hash: tree.root(),
-    segments: [],
-  });
   async function beginSegment(first: number): Promise<OpenFile> {
     const name = segmentName(first);
     await spare.take(name);
