@@ -267,7 +267,7 @@ async function start(
       if (state.state !== "unavailable") return;
       void checkpoints
         .idle()
-        .then(spare.idle)
+        .then(() => spare.idle())
         .then(() => (state.state === "unavailable" ? open(position.record) : undefined))
         .catch((error: unknown) => {
           shut();
