@@ -39,23 +39,33 @@ export const isObject = (v: JsonValue | undefined): v is JsonObject =>
 const DECODER = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
 const ENCODER = new TextEncoder();
 
+/** The value of strict JSON with its text, for who compares the text with a form of the value. */
+export function parseText(
+  bytes: Uint8Array,
+  limits: JsonLimits,
+): { readonly value: JsonValue; readonly text: string } {
+  if (bytes.byteLength > limits.bytes) throw new JsonError(`more than ${limits.bytes} bytes`, limits.bytes);
+  const members = guard(bytes, limits);
+  if (members < 0) throw refusal(bytes, limits, "not strict JSON");
+  let text: string;
+  let value: JsonValue;
+  try {
+    text = DECODER.decode(bytes);
+    value = JSON.parse(text);
+  } catch {
+    throw refusal(bytes, limits, "not JSON");
+  }
+  if (countMembers(value) !== members) throw refusal(bytes, limits, "a duplicate key");
+  return { value, text };
+}
+
 /** The value of strict JSON: bytes, or text of which the offsets in errors count the UTF-8 bytes. */
 export function parseJson(input: Uint8Array | string, limits: JsonLimits): JsonValue {
   const length = typeof input === "string" ? input.length : input.byteLength;
   if (length > limits.bytes) throw new JsonError(`more than ${limits.bytes} bytes`, limits.bytes);
   const bytes = typeof input === "string" ? ENCODER.encode(input) : input;
-  if (bytes.byteLength > limits.bytes) throw new JsonError(`more than ${limits.bytes} bytes`, limits.bytes);
   if (typeof input === "string" && !input.isWellFormed()) throw refusal(bytes, limits, "a lone surrogate");
-  const members = guard(bytes, limits);
-  if (members < 0) throw refusal(bytes, limits, "not strict JSON");
-  let value: JsonValue;
-  try {
-    value = JSON.parse(typeof input === "string" ? input : DECODER.decode(bytes));
-  } catch {
-    throw refusal(bytes, limits, "not JSON");
-  }
-  if (countMembers(value) !== members) throw refusal(bytes, limits, "a duplicate key");
-  return value;
+  return parseText(bytes, limits).value;
 }
 
 // The slow road, taken once, on the way to an error.

@@ -13,8 +13,6 @@ export function joined(parts: readonly Uint8Array[]): Uint8Array {
   return whole;
 }
 
-export const sameBytes = (a: Uint8Array, b: Uint8Array): boolean =>
-  a.byteLength === b.byteLength && startsWith(a, b);
 export function startsWith(bytes: Uint8Array, start: Uint8Array): boolean {
   for (let i = 0; i < start.byteLength; i++) if (bytes[i] !== start[i]) return false;
   return true;

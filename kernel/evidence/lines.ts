@@ -1,7 +1,7 @@
 // The lines of a pack's file, each ended by a newline, in memory that does not grow with the file.
 
-import { joined, sameBytes, utf8 } from "./bytes.ts";
-import { JsonError, parseJson } from "../contracts/contracts.ts";
+import { joined } from "./bytes.ts";
+import { JsonError, parseText } from "../contracts/contracts.ts";
 import type { JsonLimits, JsonValue } from "../contracts/contracts.ts";
 import { canonicalize } from "../canonicalize/canonicalize.ts";
 import { broken } from "./finding.ts";
@@ -41,7 +41,7 @@ export function wholeFile(file: PackFile, most: number): Uint8Array {
 
 /** The value of bytes that are its canonical form and nothing else. */
 export function canonicalValue(bytes: Uint8Array, limits: JsonLimits): JsonValue {
-  const value = parseJson(bytes, limits);
-  if (!sameBytes(utf8(canonicalize(value)), bytes)) throw new JsonError("not in canonical form", 0);
+  const { value, text } = parseText(bytes, limits);
+  if (canonicalize(value) !== text) throw new JsonError("not in canonical form", 0);
   return value;
 }

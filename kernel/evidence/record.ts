@@ -1,8 +1,8 @@
 // A record of a journal: a sealed node, or an input that a node names by hash.
 
-import { sameBytes, startsWith, utf8 } from "./bytes.ts";
+import { startsWith, utf8 } from "./bytes.ts";
 import { canonicalize } from "../canonicalize/canonicalize.ts";
-import { ContractError, booleanFrom, closed, hashFrom, oneOf, parseJson } from "../contracts/contracts.ts";
+import { ContractError, booleanFrom, closed, hashFrom, oneOf, parseText } from "../contracts/contracts.ts";
 import type { Input, SealedNode } from "../contracts/contracts.ts";
 import { hashJson } from "../crypto/crypto.ts";
 import { readNode } from "../receipts/receipts.ts";
@@ -30,7 +30,7 @@ export function readEntry(line: Uint8Array): Entry {
 }
 
 export function readInput(line: Uint8Array): Entry & { readonly kind: "input" } {
-  const value = parseJson(line, INPUT_LIMITS);
+  const { value, text: written } = parseText(line, INPUT_LIMITS);
   const o = closed(value, "input", ["type", "hash", "redacted", "value"]);
   oneOf(o["type"], "type", ["atoll.dev/input/v1"]);
   const input = {
@@ -39,7 +39,7 @@ export function readInput(line: Uint8Array): Entry & { readonly kind: "input" } 
     value: o["value"] ?? null,
   };
   const text = inputText(input);
-  if (!sameBytes(utf8(text), line)) throw new ContractError("input", "is not in canonical form");
+  if (text !== written) throw new ContractError("input", "is not in canonical form");
   if (!input.redacted && hashJson(input.value) !== input.hash)
     throw new ContractError("hash", "is not the hash of the value");
   return { kind: "input", input, text };

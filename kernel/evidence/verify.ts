@@ -17,7 +17,6 @@ import { canonicalValue, linesOfFile, wholeFile } from "./lines.ts";
 import type { Numbered } from "./lines.ts";
 import {
   PACK_LIMITS,
-  isCondensed,
   manifestSigHolds,
   parseCondensed,
   parseManifest,
@@ -31,6 +30,7 @@ import { readInput } from "./record.ts";
 import { RUN_SH } from "./replayscript.ts";
 import { createReviews } from "./reviews.ts";
 import type { Reviews } from "./reviews.ts";
+import { startsWith, utf8 } from "./bytes.ts";
 import { isPackPath } from "./tar.ts";
 import type { PackFile } from "./tar.ts";
 
@@ -199,6 +199,7 @@ interface Walk {
   more(session: SessionId): boolean;
 }
 
+const NODE_START = utf8('{"body":');
 const pathOf = (session: SessionId): string => `nodes/${session}.jsonl`;
 
 function createWalk(
@@ -284,9 +285,9 @@ function createWalk(
   };
 
   function takeLine(path: string, { number, bytes }: Numbered, session: SessionId): Hash {
-    const value = placed(path, number, () => canonicalValue(bytes, LIMITS.node));
-    if (placed(path, number, () => isCondensed(value))) {
-      const link = placed(path, number, () => parseCondensed(value));
+    // In canonical form a node begins with its body, and what stands in the place of a condensed one does not.
+    if (!startsWith(bytes, NODE_START)) {
+      const link = placed(path, number, () => parseCondensed(canonicalValue(bytes, LIMITS.node)));
       const index = graph.tree.size;
       judged(path, number, graph.condensed(session, link));
       condensed.set(link.node_hash, index);

@@ -15,6 +15,7 @@ import {
   objectFrom,
   oneOf,
   parseJson,
+  parseText,
   signatureFrom,
   timestampFrom,
 } from "../contracts/contracts.ts";
@@ -119,11 +120,11 @@ export function parseNode(input: string | Uint8Array | JsonObject): Node {
 /** A recorded line: the node, its hash, its text. Text that is not the node's canonical form is refused. */
 export function readNode(input: string | Uint8Array): SealedNode {
   const bytes = bytesOf(input);
-  const value = parseJson(bytes, LIMITS.node);
-  const text = canonicalize(value);
-  if (text !== (typeof input === "string" ? input : new TextDecoder().decode(bytes)))
+  const { value, text } = parseText(bytes, LIMITS.node);
+  // A string may hold what no bytes can.
+  if (canonicalize(value) !== text || (typeof input === "string" && input !== text))
     throw new ContractError("node", "is not in canonical form");
-  return { node: nodeFrom(value), hash: sha256(text), text };
+  return { node: nodeFrom(value), hash: sha256(bytes), text };
 }
 
 const isText = (v: string | Uint8Array | JsonObject): v is string | Uint8Array =>

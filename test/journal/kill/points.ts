@@ -1,13 +1,14 @@
-// kill -9 at a system call: strace counts a run's calls, then runs it again for each of them and kills it there.
-import { spawn, spawnSync } from "node:child_process";
+// kill -9 at a call to the file system: a run counts its calls, then it is run again for each of them and kills itself
+// where that call begins. The process is a real one, and so are its files; what is left of them is judged here.
+import { spawn } from "node:child_process";
 import {
   appendFileSync,
+  closeSync,
   cpSync,
   existsSync,
   mkdirSync,
   mkdtempSync,
   openSync,
-  closeSync,
   readFileSync,
   rmSync,
   writeFileSync,
@@ -27,18 +28,13 @@ import { newPem } from "../scene.ts";
 
 export const PATHS = ["run", "export", "condense", "recover"] as const;
 export type Path = (typeof PATHS)[number];
-/** Every call that can change a file, and those that begin and end its handling. */
-const CALLS = ["openat", "pwrite64", "fdatasync", "fsync", "rename", "unlink", "ftruncate", "mkdir"];
 
-export interface Point {
-  readonly call: string;
-  readonly when: number;
-}
 export interface Lab {
   readonly path: Path;
-  points(): readonly Point[];
-  /** What is wrong after a kill at this point, "" when nothing is; `killed` says whether it came so far. */
-  kill(point: Point): Promise<{ readonly killed: boolean; readonly wrong: string }>;
+  /** Calls of a run that nobody kills. */
+  calls(): Promise<number>;
+  /** What is wrong after a kill at this call, "" when nothing is; `killed` says whether it came so far. */
+  kill(call: number): Promise<{ readonly killed: boolean; readonly wrong: string }>;
   remove(): void;
 }
 
@@ -71,116 +67,90 @@ const OPTIONS = {
   snapshotRecords: 60,
 };
 
-export function createLab(
+export async function createLab(
   path: Path,
   worker: string,
-  { decisions = 200, width = 1 }: { readonly decisions?: number; readonly width?: number } = {},
-): Lab {
+  {
+    decisions = 200,
+    width = 1,
+    before = 0,
+  }: {
+    readonly decisions?: number;
+    readonly width?: number;
+    /** Decisions that are there already when a run begins. */
+    readonly before?: number;
+  } = {},
+): Promise<Lab> {
   const home = mkdtempSync(join(tmpdir(), `atoll-kill-${path}-`));
   const pem = newPem();
   const signer = signerFromPem(pem);
   const prepared = join(home, "prepared");
   mkdirSync(prepared, { mode: 0o700 });
   writeFileSync(join(prepared, "guardian.pem"), pem, { mode: 0o400 });
-  const args = (mode: Path, dir: string) => [worker, mode, dir, String(decisions), String(width)];
-  const env = { ...process.env, UV_THREADPOOL_SIZE: "1", NODE_COMPILE_CACHE: join(home, "cache") };
-  const started = (command: string, argv: readonly string[], seen: string): Promise<number | null> => {
+  const started = (
+    mode: Path,
+    dir: string,
+    seen: string,
+    count: number,
+    killAt: number,
+  ): Promise<NodeJS.Signals | number | null> => {
     const fd = openSync(seen, "a");
-    const child = spawn(command, argv, { stdio: ["ignore", "ignore", "pipe", fd], env });
-    closeSync(fd);
-    return new Promise((resolve) => child.once("close", (code) => resolve(code)));
-  };
-  if (path !== "run") {
-    const run = spawnSync(process.execPath, args("run", prepared), {
-      env,
-      stdio: ["ignore", "ignore", "inherit", openSync(join(home, "seen"), "a")],
+    const child = spawn(process.execPath, [worker, mode, dir, String(count), String(width)], {
+      stdio: ["ignore", "ignore", "inherit", fd],
+      env: { ...process.env, NODE_COMPILE_CACHE: join(home, "cache"), ATOLL_KILL_AT: String(killAt) },
     });
-    if (run.status !== 0) throw new Error("the run to export or recover from did not end well");
+    closeSync(fd);
+    return new Promise((resolve) => child.once("close", (code, signal) => resolve(signal ?? code)));
+  };
+  const done = join(home, "seen");
+  const first = path === "run" ? before : decisions;
+  if (first > 0 && (await started("run", prepared, done, first, 0)) !== 0)
+    throw new Error("the run to begin with did not end well");
+  if (path === "recover") {
     // A stop in the middle of a record.
-    if (path === "recover") {
-      const last = readJournal(prepared);
-      const segments = [...new Set([...last.records()].map((r) => r.segment))];
-      const file = join(prepared, segments.at(-1) ?? "");
-      const bytes = readFileSync(file);
-      let end = bytes.length;
-      while (end > 0 && bytes[end - 1] === 0) end--;
-      writeFileSync(file, Buffer.concat([bytes.subarray(0, end), Buffer.from('{"body":{"torn')]));
-      appendFileSync(file, Buffer.alloc(4096));
-    }
+    const segments = [...new Set([...readJournal(prepared).records()].map((r) => r.segment))];
+    const file = join(prepared, segments.at(-1) ?? "");
+    const bytes = readFileSync(file);
+    let end = bytes.length;
+    while (end > 0 && bytes[end - 1] === 0) end--;
+    writeFileSync(file, Buffer.concat([bytes.subarray(0, end), Buffer.from('{"body":{"torn')]));
+    appendFileSync(file, Buffer.alloc(4096));
   }
 
   let turn = 0;
-  async function inFresh(inject: readonly string[]) {
+  async function inFresh(killAt: number) {
     const folder = join(home, String(turn++));
     const dir = join(folder, "journal");
     cpSync(prepared, dir, { recursive: true });
     const seen = join(folder, "seen");
     writeFileSync(seen, "");
-    const trace = join(folder, "trace");
-    const code = await started(
-      "strace",
-      ["-f", "-qq", "-o", trace, ...inject, process.execPath, ...args(path, dir)],
-      seen,
-    );
-    return { folder, dir, seen, trace, code };
+    const end = await started(path, dir, seen, decisions, killAt);
+    const lines = readFileSync(seen, "utf8")
+      .split("\n")
+      .filter((line) => line !== "");
+    return { folder, dir, lines, end };
   }
 
   return {
     path,
-    points() {
-      const points: Point[] = [];
-      const folder = join(home, "count");
-      const dir = join(folder, "journal");
-      cpSync(prepared, dir, { recursive: true });
-      const trace = join(folder, "trace");
-      const fd = openSync(join(folder, "seen"), "a");
-      // Twice: the first run fills the compile cache, whose files are none of ours.
-      for (let i = 0; i < 2; i++) {
-        rmSync(dir, { recursive: true });
-        cpSync(prepared, dir, { recursive: true });
-        const traced = spawnSync(
-          "strace",
-          [
-            "-f",
-            "--seccomp-bpf",
-            "-qq",
-            "-y",
-            "-o",
-            trace,
-            "-e",
-            `trace=${CALLS.join(",")}`,
-            process.execPath,
-            ...args(path, dir),
-          ],
-          { env, stdio: ["ignore", "ignore", "inherit", fd] },
-        );
-        if (traced.status !== 0) throw new Error(`the run under strace ended with ${traced.status}`);
-      }
-      closeSync(fd);
-      // strace counts for each thread; the first to come so far is the one that is killed.
-      const counts = new Map<string, number>();
-      for (const line of readFileSync(trace, "utf8").split("\n")) {
-        const m = /^(\d+) +([a-z0-9_]+)\(/.exec(line);
-        if (m === null) continue;
-        const key = `${m[1]} ${m[2]}`;
-        const n = (counts.get(key) ?? 0) + 1;
-        counts.set(key, n);
-        const call = m[2] ?? "";
-        if (line.includes(folder) && !points.some((p) => p.call === call && p.when === n))
-          points.push({ call, when: n });
-      }
-      return points;
+    async calls() {
+      const { folder, lines, end } = await inFresh(0);
+      rmSync(folder, { recursive: true, force: true });
+      const said = lines.find((line) => line.startsWith("N "));
+      if (end !== 0 || said === undefined)
+        throw new Error(`the run that is counted ended with ${String(end)}`);
+      return Number(said.slice(2));
     },
-    async kill({ call, when }) {
-      const at = await inFresh(["-e", `trace=${call}`, "-e", `inject=${call}:signal=KILL:when=${when}`]);
-      const seen = readFileSync(at.seen, "utf8")
-        .split("\n")
-        .filter((line) => line !== "");
-      const wrong = await judge(path, at.dir, signer, seen).catch(
-        (error: unknown) => `refused: ${error instanceof Error ? error.message : String(error)}`,
-      );
-      rmSync(at.folder, { recursive: true, force: true });
-      return { killed: at.code !== 0, wrong };
+    async kill(call) {
+      const { folder, dir, lines, end } = await inFresh(call);
+      const wrong =
+        end === "SIGKILL" || end === 0
+          ? await judge(path, dir, signer, lines).catch(
+              (error: unknown) => `refused: ${error instanceof Error ? error.message : String(error)}`,
+            )
+          : `the run ended with ${String(end)}`;
+      rmSync(folder, { recursive: true, force: true });
+      return { killed: end === "SIGKILL", wrong };
     },
     remove: () => rmSync(home, { recursive: true, force: true }),
   };
@@ -205,7 +175,9 @@ async function judge(
   try {
     const hashes = new Set<string>();
     const intents = new Set<string>();
+    const whole = createStanding(() => true);
     for (const entry of journal.entries()) {
+      whole.next(entry);
       if (entry.kind !== "node") continue;
       hashes.add(entry.sealed.hash);
       if (entry.sealed.node.kind === "INTENT") intents.add(parseReceipt(entry.sealed.node.body).args_hash);
@@ -219,16 +191,14 @@ async function judge(
       done.add(what);
       if (!intents.has(what)) return `done without an intent: ${what}`;
     }
+    if (warned !== "") return `a snapshot was refused: ${warned}`;
+    if (canonicalize(whole.state()) !== canonicalize(standing.state()))
+      return "the snapshot and what follows it say something else than the whole log";
     // As a restart does it: what was under way is closed as unknown, and nothing is carried out.
     const { unknown } = standing.restored(journal.ownSession, OPTIONS.clock());
     if (unknown.length > 0) await journal.append(unknown, []).durable;
     const again = standing.restored(journal.ownSession, OPTIONS.clock());
     if (again.unknown.length > 0) return `${again.unknown.length} calls are still open`;
-    if (warned !== "") return `a snapshot was refused: ${warned}`;
-    const whole = createStanding(() => true);
-    for (const entry of journal.entries()) whole.next(entry);
-    if (canonicalize(whole.state()) !== canonicalize(standing.state()))
-      return "the snapshot and what follows say something else than the whole log";
   } finally {
     await journal.close();
   }
