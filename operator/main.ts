@@ -96,9 +96,7 @@ async function run(config: Config, stop: AbortSignal): Promise<void> {
     reported: (sidecar) => desk.reported(sidecar),
     onLook: () => {
       desk.look();
-      revocations().catch((error: unknown) =>
-        log({ level: "error", event: "revocation", message: error instanceof Error ? error.message : "" }),
-      );
+      void revocations();
     },
   });
   const desk: Desk = makeDesk({
@@ -137,8 +135,15 @@ async function run(config: Config, stop: AbortSignal): Promise<void> {
     for (const { uid, revoke = "" } of controllers.pods.values()) {
       if (revoke === "" || ledger === undefined || revoking.has(`${uid} ${revoke}`)) continue;
       revoking.add(`${uid} ${revoke}`);
-      await ledger.revoke(uid, revoke);
-      control?.send({ podUid: uid }, { event: "trust", data: await trustOf(uid) });
+      try {
+        await ledger.revoke(uid, revoke);
+        control?.send({ podUid: uid }, { event: "trust", data: await trustOf(uid) });
+      } catch (error) {
+        // Looked at again: it may not have published its key yet.
+        revoking.delete(`${uid} ${revoke}`);
+        const message = error instanceof Error ? error.message : "";
+        log({ level: "error", event: "revocation", pod: uid, message });
+      }
     }
   };
   let ledger: HostedLedger | undefined;

@@ -5,6 +5,7 @@ import type { Code, Hash, SealedNode } from "../contracts/contracts.ts";
 import type { Verifier } from "../crypto/crypto.ts";
 import type { GraphOptions } from "../proofgraph/proofgraph.ts";
 import { readNode } from "../receipts/receipts.ts";
+import { isHandOver } from "../trust/trust.ts";
 import { placed } from "./finding.ts";
 import { canonicalValue, linesOfFile, wholeFile } from "./lines.ts";
 import { isCondensed, parseInclusion } from "./manifest.ts";
@@ -36,7 +37,11 @@ export function keysByPlace(
       if (placed(file.path, number, () => isCondensed(value))) continue;
       const sealed = placed(file.path, number, () => readNode(bytes));
       // The anchor has no proof: it is the checkpoint after all of them.
-      nodes.push({ sealed, place: places.get(sealed.hash) ?? Number.MAX_SAFE_INTEGER });
+      const node = isHandOver(sealed.node) ? sealed.node : { ...sealed.node, body: {} };
+      nodes.push({
+        sealed: { node, hash: sealed.hash, text: "" },
+        place: places.get(sealed.hash) ?? Number.MAX_SAFE_INTEGER,
+      });
     }
   }
   const keys = new Map<Hash, Verifier | Code>();

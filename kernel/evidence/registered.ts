@@ -94,6 +94,7 @@ export function readRegistered(files: ReadonlyMap<string, PackFile>, roots: Trus
     if (snapshot !== undefined) throw broken(SNAPSHOT, 0, "is there without the events it is of");
     return registeredBy(roots);
   }
+  if (file.size > LIMITS.policy.bytes * 16) throw broken(EVENTS, 0, "is too long");
   const events = [...linesOfFile(file)].map(({ number, bytes }) =>
     placed(EVENTS, number, () => readNode(bytes)),
   );

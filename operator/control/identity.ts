@@ -84,6 +84,8 @@ export interface KeyChain {
 const shardOf = (podUid: string): string =>
   `atoll-guardian-keys-${/^[0-9a-f]/.test(podUid) ? podUid.slice(0, 1) : "x"}`;
 
+const MOST_ROTATIONS = 16;
+
 /** A pod's first key and the acts by which others followed it: the key alone, or a list of all. */
 interface Kept {
   readonly first: string;
@@ -183,6 +185,9 @@ export function storedKeys(client: Client, namespace: string, chain?: KeyChain):
       const old = verifierFromRaw(Buffer.from(keys.at(done ? -2 : -1) ?? "", "hex"));
       if (act.old !== old.keyId || !signed.signedBy(old))
         throw new Error(`${act.old} is not the key in force of this pod`);
+      // What one guardian can make us keep has an end.
+      if (!done && known.acts.length >= MOST_ROTATIONS)
+        throw new Error("this pod's key was followed too often");
       if (!(await announce(identity, known))) throw new Error("this pod has published another key");
       const head = (await chain?.rotate(identity.podUid, value)) ?? {};
       if (!done)

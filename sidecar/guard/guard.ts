@@ -250,6 +250,8 @@ export async function startGuardian(
   });
   const rotationTimer = setInterval(() => void rotation.look(), 15_000);
   rotationTimer.unref();
+  // One that a stop interrupted: the registrar may know the next key alone already.
+  setTimeout(() => void rotation.look(), 1000).unref();
   const selfTest = await proveDenial(governor, me);
   // The record of the test itself is local: the ledger may be reached later than a call can be judged.
   shipped?.engage();

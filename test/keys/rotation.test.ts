@@ -181,6 +181,37 @@ describe("rotation of a guardian's key (4.4)", () => {
   });
 });
 
+test("a revocation, stopped at every step: once it was answered no restart signs, and what was signed before verifies", async () => {
+  const { disk, steps } = tape();
+  const { journal, keys } = await start(disk);
+  await decisions(journal, 10);
+  const load = decisions(journal, 10, { from: 50 }).catch(() => undefined);
+  const from = steps.length;
+  journal.withdraw("stolen");
+  const size = journal.treeSize;
+  await keys.revoke("stolen");
+  steps.push({ op: "seen", what: "revoked", hash: "" });
+  await load;
+  await journal.close();
+  const p = player();
+  let refused = 0;
+  for (const [k, step] of steps.entries()) {
+    p.play(step);
+    if (k < from) continue;
+    for (const files of [p.killed(), p.powerLost(dice(k))]) {
+      const after = tape({ files }).disk;
+      const again = await start(after);
+      if (again.keys.revoked !== "") refused++;
+      expect([k, p.seen.length > 0 && again.keys.revoked === ""]).toEqual([k, false]);
+      // What the withdrawn journal had sealed may be there; nothing came after.
+      expect(again.journal.treeSize).toBeLessThanOrEqual(size);
+      await again.journal.close();
+      verified(after, firstKey(after));
+    }
+  }
+  expect(refused).toBeGreaterThan(1);
+});
+
 async function afterStop(files: Files, acknowledged: readonly string[], finished: () => void) {
   const { disk } = tape({ files });
   try {
