@@ -148,7 +148,8 @@ export const threat: Gate<"threat"> = {
   name: "threat",
   judge({ policy, facts, subject, effect }) {
     if (threatRank(facts.scan.level) >= threatRank(policy.threat.denyAt)) {
-      const finding = facts.scan.findings.find((f) => f.code !== "DATA_EGRESS_BLOCKED");
+      // Any other finding has ended at the egress gate.
+      const [finding] = facts.scan.findings;
       return denial(
         finding?.code ?? "PROMPT_INJECTION_DETECTED",
         finding?.detail ?? `threat ${facts.scan.level}`,

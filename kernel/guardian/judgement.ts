@@ -55,7 +55,12 @@ export const rules: Gate<"rules"> = {
       return q.subject.kind === "tool" ? denial("DENY_NO_MATCH", "no rule allows the call") : null;
     q.found.ruleId = first.id;
     for (const rule of matched)
-      if (rule.then === "escalate" && rule.ceremony !== null) q.found.ceremonies.push(rule.ceremony);
+      if (rule.then === "escalate") {
+        // The compiler makes none without; what asks for nobody's approval would have been allowed.
+        if (rule.ceremony === null)
+          return denial("POLICY_EVALUATION_ERROR", `rule \`${rule.id}\` asks nobody`);
+        q.found.ceremonies.push(rule.ceremony);
+      }
     return null;
   },
 };
@@ -127,8 +132,6 @@ function overdrawn(q: Question, budgets: BudgetPolicy, whose: string): Answer {
         return denial("BUDGET_ERROR", `${period} ${field} cannot be counted`);
       if (!(used[field] + estimate[field] <= limit)) return over(`${period} ${field}`, whose, limit);
     }
-  if (budgets.dailyScope === "sidecar" && facts.budget.leased === undefined)
-    return denial("BUDGET_ERROR", "the share of the daily budget is not known");
   return null;
 }
 const over = (what: string, whose: string, limit: number): Answer =>
@@ -150,5 +153,5 @@ export const approval: Gate<"approval"> = {
     return fault === null ? null : denial("APPROVAL_INVALID", fault);
   },
 };
-const REFUSALS: readonly Code[] = ["APPROVAL_REJECTED", "DENY_APPROVAL_TIMEOUT", "APPROVAL_INVALID"];
+const REFUSALS: readonly Code[] = ["APPROVAL_REJECTED", "DENY_APPROVAL_TIMEOUT"];
 const refusal = (code: Code): Code => (REFUSALS.includes(code) ? code : "APPROVAL_INVALID");

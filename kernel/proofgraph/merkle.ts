@@ -139,6 +139,7 @@ interface Row {
   push(hash: Uint8Array): void;
   get(index: number): Uint8Array;
 }
+const GROWTH = 1 << 18;
 function createRow(): Row {
   let bytes = new Uint8Array(1024);
   let used = 0;
@@ -146,7 +147,7 @@ function createRow(): Row {
     count: () => used / 32,
     push(hash) {
       if (used === bytes.length) {
-        const wider = new Uint8Array(bytes.length * 2);
+        const wider = new Uint8Array(bytes.length + GROWTH);
         wider.set(bytes);
         bytes = wider;
       }

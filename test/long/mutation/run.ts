@@ -33,7 +33,7 @@ const root = fileURLToPath(new URL("../../../", import.meta.url)).replace(/\/$/,
 const FOLDERS = ["guardian", "receipts", "proofgraph", "executor"];
 const MORE = ["test/ceremony/ceremony.test.ts"];
 /** Processor time for one mutant beyond what its tests need, in seconds. */
-const PATIENCE = 60;
+const PATIENCE = 10;
 
 const { values } = parseArgs({
   options: {
