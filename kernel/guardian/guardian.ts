@@ -54,7 +54,7 @@ const TUPLE: GateTuple = [
 ];
 
 /** Known in this file alone, so that what `permit.constructor` makes is no permit. */
-const MINT = Symbol("mint");
+const MINT = Symbol();
 
 /** Leave to dispatch this call once. Only `decide` makes one; the executor takes nothing else. */
 class LeaveToDispatch {
@@ -155,17 +155,17 @@ function questionOf(call: ToolCall, policy: Policy, facts: Facts, found: Found):
   };
 }
 
-const NET = /^net:(.+):(\d{1,5})$/;
+const NET = /^net:.+:\d{1,5}$/;
 function subjectOf(target: Target, policy: Policy): Subject {
   const tool = policy.tools.get(target);
   if (tool !== undefined) return { kind: "tool", tool };
   const model = policy.models.get(target);
   if (model !== undefined) return { kind: "model", model };
-  const net = NET.exec(target);
-  const [, host, port] = net ?? [];
-  if (host !== undefined && port !== undefined && Number(port) >= 1 && Number(port) <= 65_535)
-    return { kind: "net", host: host.replaceAll("%3A", ":"), port: Number(port) };
-  return { kind: "unknown" };
+  const cut = target.lastIndexOf(":");
+  const port = Number(target.slice(cut + 1));
+  return NET.test(target) && port >= 1 && port <= 65_535
+    ? { kind: "net", host: target.slice("net:".length, cut).replaceAll("%3A", ":"), port }
+    : { kind: "unknown" };
 }
 
 /** A model only computes an answer; what a tunnel carries is opaque, so it counts as a write. */

@@ -7,7 +7,7 @@ import { hashJson } from "../../kernel/crypto/crypto.ts";
 import { composeCeremonies } from "../../kernel/guardian/approval.ts";
 import { confirmOf, decide, termsOf } from "../../kernel/guardian/guardian.ts";
 import type { Verdict } from "../../kernel/guardian/guardian.ts";
-import { keyIdFrom } from "../../kernel/contracts/contracts.ts";
+import { idFrom, keyIdFrom } from "../../kernel/contracts/contracts.ts";
 import { compilePolicy } from "../../kernel/policy/policy.ts";
 import { approver, callOf, factsOf, sampleDoc, someHash } from "./sample.ts";
 
@@ -129,7 +129,7 @@ test("a threat that is not high enough passes the egress gate by its name, and i
 test("an object that is named by a path through nothing is outside the allowed set", () => {
   const checks = [{ object: ["repo:", { path: ["owner", "name"] }], relation: "writer" }];
   const policy: Policy = {
-    ...withTool({ relationChecks: checks as ToolPolicy["relationChecks"] }),
+    ...withTool({ relationChecks: checks }),
     identity: { ...base.identity, relates: (object) => object === "repo:acme" },
   };
   const refused = "AUTHZ_DENIED an argument that names an object has a value outside the allowed set";
@@ -203,7 +203,7 @@ describe("a rule that no compiler makes", () => {
 });
 
 test("a refused approval is told by its code, and by no other than the three", () => {
-  const id = `apr_${"1".repeat(32)}` as never;
+  const id = idFrom("apr", `apr_${"1".repeat(32)}`, "id");
   for (const [code, told] of [
     ["APPROVAL_REJECTED", "APPROVAL_REJECTED"],
     ["DENY_APPROVAL_TIMEOUT", "DENY_APPROVAL_TIMEOUT"],
