@@ -1,5 +1,6 @@
 // RFC 8785 (JCS): the one text form of a JSON value, what is hashed, signed, judged and dispatched.
 
+import { present } from "../contracts/contracts.ts";
 import type { JsonValue } from "../contracts/contracts.ts";
 
 export function canonicalize(value: JsonValue): string {
@@ -45,7 +46,7 @@ function sorted(keys: string[]): string[] {
   for (const [i, key] of keys.entries()) {
     let place = i;
     for (; place > 0; place--) {
-      const before = keys[place - 1] ?? "";
+      const before = present(keys[place - 1]);
       if (before <= key) break;
       keys[place] = before;
     }

@@ -59,9 +59,18 @@ const HEX = Array.from({ length: 256 }, (_, byte) => byte.toString(16).padStart(
 /** An id from 16 random bytes that the caller brings: the kernel has no randomness of its own. */
 export function makeId<K extends IdKind>(kind: K, random: Uint8Array): Branded<K> {
   let hex = "";
-  for (const byte of random) hex += HEX[byte] ?? "";
+  for (const byte of random) hex += present(HEX[byte]);
   return must(`${kind}_${hex}`, (s): s is Branded<K> => isId(kind, s), "id", `${kind}_ and 16 random bytes`);
 }
+
+/** What was put there before. That it is missing is a fault of our own, which ends what is being judged. */
+export function present<T>(value: T | undefined): T {
+  if (value === undefined) throw new Error("a part that was put there is missing");
+  return value;
+}
+
+/** What a person reads of something thrown. */
+export const messageOf = (error: unknown): string => (error instanceof Error ? error.message : String(error));
 
 /** `value` if the predicate holds, else a ContractError that names `path` and what was expected. */
 export function must<T>(value: unknown, is: (v: unknown) => v is T, path: string, expected: string): T {

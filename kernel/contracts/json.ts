@@ -1,6 +1,7 @@
 // Strict JSON: the only way from bytes to values. The platform's parser does the work; one guard pass beside it
 // sees what it lets through: depth, lone surrogates, numbers that lose their value, and, by counting, duplicates.
 
+import { present } from "./ids.ts";
 import { locate } from "./refusal.ts";
 
 export type JsonValue = null | boolean | number | string | JsonArray | JsonObject;
@@ -109,7 +110,7 @@ function guard(bytes: Uint8Array, limits: JsonLimits): number {
       const start = i;
       let plain = true;
       for (i++; i < end; i++) {
-        const d = bytes[i] ?? 0;
+        const d = present(bytes[i]);
         if (d >= 0x30 && d <= 0x39) continue;
         if (d !== 0x2e && d !== 0x65 && d !== 0x45 && d !== 0x2b && d !== 0x2d) break;
         plain = false;

@@ -1,6 +1,7 @@
 // Why and where bytes are not strict JSON: the exact grammar, walked byte by byte. Too slow for the way in, and
 // never on it: it only runs once it is clear that the bytes will be refused.
 
+import { present } from "./ids.ts";
 import type { JsonLimits } from "./json.ts";
 
 export interface Refusal {
@@ -49,7 +50,7 @@ function walk(bytes: Uint8Array, limits: JsonLimits): void {
     if (end - start > 16) return decoded();
     let short = "";
     for (let i = start; i < end; i++) {
-      const c = bytes[i] ?? 0x80;
+      const c = present(bytes[i]);
       if (c >= 0x80) return decoded();
       short += String.fromCharCode(c);
     }
@@ -67,7 +68,8 @@ function walk(bytes: Uint8Array, limits: JsonLimits): void {
     let ended = true;
     if (c === 0x7b || c === 0x5b) {
       if (open.length >= limits.depth) fail(`deeper than ${limits.depth}`);
-      open.push(c === 0x7b ? [] : null);
+      const own: string[] = [];
+      open.push(c === 0x7b ? own : null);
       at++;
       skip();
       if (peek() === (c === 0x7b ? 0x7d : 0x5d)) {
@@ -75,7 +77,7 @@ function walk(bytes: Uint8Array, limits: JsonLimits): void {
         open.pop();
       } else {
         ended = false;
-        if (c === 0x7b) key();
+        if (c === 0x7b) key(own);
       }
     } else if (c === 0x22) string();
     else if (c === 0x2d || isDigit(c)) number();
@@ -96,7 +98,7 @@ function walk(bytes: Uint8Array, limits: JsonLimits): void {
       if (peek() === 0x2c) {
         at++;
         skip();
-        if (keys) key();
+        if (keys) key(keys);
         next = true;
       } else if (peek() === (keys ? 0x7d : 0x5d)) {
         at++;
@@ -105,17 +107,16 @@ function walk(bytes: Uint8Array, limits: JsonLimits): void {
     }
   }
 
-  function key(): void {
+  function key(keys: string[] | Set<string>): void {
     const start = at;
     if (peek() !== 0x22) fail("a key was expected");
     // Valid once it has been walked, so the platform may unescape it.
     const name = string() ? String(JSON.parse(text(start, at))) : text(start + 1, at - 1);
     if (++members > limits.keys) fail(`more than ${limits.keys} keys`, start);
-    const keys = open.at(-1);
     if (keys instanceof Set) {
       if (keys.has(name)) fail("a duplicate key", start);
       keys.add(name);
-    } else if (keys) {
+    } else {
       if (keys.includes(name)) fail("a duplicate key", start);
       if (keys.push(name) === 16) open[open.length - 1] = new Set(keys);
     }

@@ -53,7 +53,7 @@ export const keyIdOf = (raw: Uint8Array): KeyId =>
 export function signerFromPem(pem: string): Signer {
   const key = createPrivateKey(pem);
   if (key.asymmetricKeyType !== "ed25519")
-    throw new Error(`expected an Ed25519 private key, found ${key.asymmetricKeyType ?? "another kind"}`);
+    throw new Error(`expected an Ed25519 private key, found ${String(key.asymmetricKeyType)}`);
   const publicKey = rawOf(createPublicKey(key));
   const keyId = keyIdOf(publicKey);
   return {
@@ -74,7 +74,7 @@ export function verifierFromRaw(raw: Uint8Array): Verifier {
 
 function verifierFrom(key: KeyObject): Verifier {
   if (key.asymmetricKeyType !== "ed25519")
-    throw new Error(`expected an Ed25519 public key, found ${key.asymmetricKeyType ?? "another kind"}`);
+    throw new Error(`expected an Ed25519 public key, found ${String(key.asymmetricKeyType)}`);
   const publicKey = rawOf(key);
   if (!isSoundPoint(publicKey)) throw new Error("a public key of low order or in no canonical form");
   return {

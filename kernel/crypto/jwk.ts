@@ -2,7 +2,7 @@
 
 import { createPublicKey, verify as platformVerify } from "node:crypto";
 import type { KeyObject } from "node:crypto";
-import { ContractError, isObject } from "../contracts/contracts.ts";
+import { ContractError, isObject, messageOf, present } from "../contracts/contracts.ts";
 import type { JsonValue } from "../contracts/contracts.ts";
 
 export interface TokenKey {
@@ -28,7 +28,7 @@ export function tokenKey(value: JsonValue): TokenKey {
       key: { kty: text("kty"), crv: text("crv"), x: text("x"), y: text("y"), n: text("n"), e: text("e") },
     });
   } catch (error) {
-    throw new ContractError("jwks.keys", error instanceof Error ? error.message : String(error));
+    throw new ContractError("jwks.keys", messageOf(error));
   }
   const alg = algorithmOf(key);
   if (value["alg"] !== undefined && value["alg"] !== alg)
@@ -51,9 +51,9 @@ export function tokenKey(value: JsonValue): TokenKey {
 }
 
 function algorithmOf(key: KeyObject): TokenKey["alg"] {
-  const details = key.asymmetricKeyDetails ?? {};
+  const details = present(key.asymmetricKeyDetails);
   if (key.asymmetricKeyType === "ed25519") return "EdDSA";
   if (key.asymmetricKeyType === "ec" && details.namedCurve === "prime256v1") return "ES256";
-  if (key.asymmetricKeyType === "rsa" && (details.modulusLength ?? 0) >= 2048) return "RS256";
+  if (key.asymmetricKeyType === "rsa" && present(details.modulusLength) >= 2048) return "RS256";
   throw new ContractError("jwks.keys", "expected Ed25519, P-256 or RSA of 2048 bits and more");
 }

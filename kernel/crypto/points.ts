@@ -1,6 +1,8 @@
 // Which encodings of a point are refused before any verifier is asked. Verifiers differ on low-order and on
 // non-canonical points, between Node versions as well; without such points a signature has one verdict everywhere.
 
+import { present } from "../contracts/contracts.ts";
+
 // The y-coordinates of the eight points whose order divides 8, little-endian, sign bit cleared.
 const LOW_ORDER = [
   "0000000000000000000000000000000000000000000000000000000000000000",
@@ -13,8 +15,8 @@ const LOW_ORDER = [
 /** Whether 32 bytes are a canonical encoding of a point that is not of low order. Says nothing of the curve. */
 export function isSoundPoint(bytes: Uint8Array): boolean {
   if (bytes.length !== 32) return false;
-  const last = (bytes[31] ?? 0) & 0x7f;
-  if (last === 0x7f && (bytes[0] ?? 0) >= 0xed && bytes.subarray(1, 31).every((b) => b === 0xff))
+  const last = present(bytes[31]) & 0x7f;
+  if (last === 0x7f && present(bytes[0]) >= 0xed && bytes.subarray(1, 31).every((b) => b === 0xff))
     return false;
   return !LOW_ORDER.some((low) => low.every((b, i) => b === (i === 31 ? last : bytes[i])));
 }

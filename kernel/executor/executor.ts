@@ -5,7 +5,7 @@
 //   after it, before the EFFECT      restart finds the INTENT alone and closes it as UNKNOWN; never runs it again
 //   EFFECT not durable               the call has happened: ERR_RECEIPT_UNSEALED, and no further call is taken
 
-import { makeId, timestampOf } from "../contracts/contracts.ts";
+import { makeId, messageOf, timestampOf } from "../contracts/contracts.ts";
 import type { EffectId, Input, NodeDraft, Receipt, SealedNode, Usage } from "../contracts/contracts.ts";
 import { decide } from "../guardian/guardian.ts";
 import type { Permit, Verdict } from "../guardian/guardian.ts";
@@ -21,7 +21,7 @@ import type { Flight, Known } from "./flight.ts";
 import { denied, judgedOf, unavailable, unsealed, written } from "./paper.ts";
 import type { Case } from "./paper.ts";
 import { createRepeats } from "./repeats.ts";
-import { messageOf, refusal } from "./request.ts";
+import { refusal } from "./request.ts";
 import type { CallRequest, Entry, Executor, ExecutorOptions, Result } from "./request.ts";
 import { createThrottle } from "./throttle.ts";
 
@@ -180,11 +180,12 @@ export function createExecutor(options: ExecutorOptions): Executor {
     );
     const flight: Flight = { session: facts.session.id, abort: new AbortController() };
     flights.add(flight);
+    if (placed === null || !(await placed.durable)) {
+      flights.delete(flight);
+      release(effectId);
+      return unavailable();
+    }
     try {
-      if (placed === null || !(await placed.durable)) {
-        release(effectId);
-        return unavailable();
-      }
       tell({ node: placed.node, receipt: intent, verdict });
       const started = clock.now();
       const known = await fly(request, permit, flight, clock);
@@ -192,7 +193,7 @@ export function createExecutor(options: ExecutorOptions): Executor {
     } catch (error) {
       // The INTENT stands without its EFFECT: only a restart can close it.
       healthy = false;
-      return { ...unsealed(intent, placed?.node ?? null), detail: messageOf(error) };
+      return { ...unsealed(intent, placed.node), detail: messageOf(error) };
     } finally {
       flights.delete(flight);
     }
@@ -249,11 +250,11 @@ export function createExecutor(options: ExecutorOptions): Executor {
     }
     const { node } = placed;
     tell({ node, receipt, verdict });
-    if (known.code === "" && known.output !== null)
+    if (known.status === "SUCCEEDED")
       return { kind: "done", receipt, node, intent: intent.receipt_id, output: known.output.value };
     return {
       kind: "failed",
-      code: known.code === "" ? "ERR_OUTCOME_UNKNOWN" : known.code,
+      code: known.code,
       detail: known.detail,
       intent: intent.receipt_id,
       receipt,

@@ -1,11 +1,11 @@
 // One dispatch, from the last look before it to what is known of it after.
 
+import { messageOf } from "../contracts/contracts.ts";
 import type { Code, Hash, JsonValue, SessionId, Usage } from "../contracts/contracts.ts";
 import { hashJson } from "../crypto/crypto.ts";
 import { isPermit } from "../guardian/guardian.ts";
 import type { Permit } from "../guardian/guardian.ts";
 import { EMPTY_USAGE } from "../receipts/receipts.ts";
-import { messageOf } from "./request.ts";
 import type { CallRequest, Clock, Outcome } from "./request.ts";
 
 export interface Flight {
@@ -13,16 +13,20 @@ export interface Flight {
   readonly abort: AbortController;
 }
 
-/** What came of a dispatch, or why it was not begun. */
-export interface Known {
-  readonly status: "SUCCEEDED" | "FAILED" | "UNKNOWN";
-  readonly code: Code | "";
+interface Ended {
   readonly detail: string;
-  readonly output: { readonly value: JsonValue; readonly hash: Hash | "" } | null;
   readonly usage: Partial<Usage>;
   /** Whether anything happened: what failed without is released, the rest is settled. */
   readonly begun: boolean;
 }
+interface Output {
+  readonly value: JsonValue;
+  readonly hash: Hash | "";
+}
+/** What came of a dispatch, or why it was not begun. */
+export type Known =
+  | (Ended & { readonly status: "SUCCEEDED"; readonly code: ""; readonly output: Output })
+  | (Ended & { readonly status: "FAILED" | "UNKNOWN"; readonly code: Code; readonly output: Output | null });
 
 const none = (status: "FAILED" | "UNKNOWN", code: Code, detail: string): Known => ({
   status,

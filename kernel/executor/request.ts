@@ -141,4 +141,3 @@ export const refusal = (code: Code, detail: string): Refusal => ({
   receipt: null,
   node: null,
 });
-export const messageOf = (error: unknown): string => (error instanceof Error ? error.message : String(error));

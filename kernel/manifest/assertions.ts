@@ -1,6 +1,6 @@
 // The assertions of a schema that look at a value alone.
 
-import { isArray, isObject, stringFrom } from "../contracts/contracts.ts";
+import { isArray, isObject, present, stringFrom } from "../contracts/contracts.ts";
 import type { JsonArray, JsonObject, JsonValue } from "../contracts/contracts.ts";
 import { distinct, equals, multipleOf, oneOfValues } from "./exact.ts";
 import type { Test } from "./exact.ts";
@@ -58,8 +58,8 @@ export function assertionsOf(
   };
   const tests: Readonly<Record<string, (bound: JsonValue) => Test>> = {
     const: equals,
-    enum: oneOfValues,
-    multipleOf,
+    enum: (values) => oneOfValues(listOf(values)),
+    multipleOf: (b) => multipleOf(Number(b)),
     maximum: (b) => number(less, b),
     minimum: (b) => number(more, b),
     exclusiveMaximum: (b) => number((n, bound) => n < bound, b),
@@ -79,7 +79,7 @@ export function assertionsOf(
   const make: Readonly<Record<string, (bound: JsonValue) => Assertion>> = {
     type(names) {
       const wanted = (isArray(names) ? names : [names]).map((n) => stringFrom(n, "type"));
-      const kinds = wanted.map((n) => TYPES[n] ?? (() => false));
+      const kinds = wanted.map((n) => present(TYPES[n]));
       const message = `must be ${wanted.join(" or ")}`;
       return (v) => (kinds.some((is) => is(v)) ? "" : message);
     },
@@ -92,8 +92,9 @@ export function assertionsOf(
     },
   };
   return Object.entries(s).flatMap(([name, bound]): readonly Assertion[] => {
-    if (Object.hasOwn(make, name)) return [make[name]?.(bound) ?? (() => "cannot be judged")];
-    const test = Object.hasOwn(tests, name) ? tests[name]?.(bound) : undefined;
-    return test === undefined ? [] : [(v) => (test(v) ? "" : `breaks \`${name}\``)];
+    if (Object.hasOwn(make, name)) return [present(make[name])(bound)];
+    if (!Object.hasOwn(tests, name)) return [];
+    const test = present(tests[name])(bound);
+    return [(v) => (test(v) ? "" : `breaks \`${name}\``)];
   });
 }

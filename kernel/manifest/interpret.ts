@@ -1,11 +1,11 @@
 // A schema judged by the letter of the specification, one keyword after the other. It is read once, when it is pinned:
 // references, patterns and assertions; judging a small value then costs a few microseconds.
 
-import { ContractError, at, isArray, isObject, stringFrom } from "../contracts/contracts.ts";
+import { ContractError, at, isArray, isObject, present, stringFrom } from "../contracts/contracts.ts";
 import type { JsonArray, JsonObject, JsonValue } from "../contracts/contracts.ts";
 import { assertionsOf, entriesOf, listOf } from "./assertions.ts";
 import type { Assertion } from "./assertions.ts";
-import { children, isKeyword } from "./keywords.ts";
+import { children } from "./keywords.ts";
 import { linearPattern } from "./pattern.ts";
 import type { LinearPattern } from "./pattern.ts";
 
@@ -104,7 +104,7 @@ export function interpret(
     for (const [name, value] of Object.entries(schema)) {
       const here = at(path, name);
       if (name === "$ref" || name === "$dynamicRef") refs.push([schema, name, here]);
-      if (isKeyword(name)) for (const [key, child] of children(name, value, here)) index(child, key, base);
+      for (const [key, child] of children(name, value, here)) index(child, key, base);
     }
   }
 
@@ -123,7 +123,7 @@ export function interpret(
   }
 
   function dynamicTarget(schema: JsonObject, scope: Scope): JsonValue {
-    const first = targets.get("$dynamicRef")?.get(schema) ?? false;
+    const first = present(present(targets.get("$dynamicRef")).get(schema));
     if (!isObject(first)) return first;
     const name = stringFrom(schema["$dynamicRef"], "$dynamicRef").split("#")[1] ?? "";
     if (first["$dynamicAnchor"] !== name) return first;
@@ -143,7 +143,7 @@ export function interpret(
 
   /** The way from the whole value to the one that is looked at. */
   const trail: (string | number)[] = [];
-  let fault: SchemaFault | null = null;
+  let fault: SchemaFault | undefined;
   const misfit = (message: string): boolean => {
     fault ??= { path: trail.map((step) => `/${pointed(String(step))}`).join(""), message };
     return false;
@@ -152,8 +152,7 @@ export function interpret(
   function evaluate(schema: JsonValue, value: JsonValue, outer: Scope, into: Seen): boolean {
     spend(STEP);
     if (!isObject(schema)) return schema === true || misfit("is not allowed here");
-    const known = read.get(schema);
-    if (known === undefined) return misfit("cannot be judged");
+    const known = present(read.get(schema));
     for (const assertion of known.assertions) {
       const message = assertion(value);
       if (message !== "") return misfit(message);
@@ -222,7 +221,7 @@ export function interpret(
     };
     const prefix = listOf(s["prefixItems"]);
     for (let i = 0; i < Math.min(prefix.length, value.length); i++)
-      if (!item(prefix[i] ?? false, i)) return false;
+      if (!item(present(prefix[i]), i)) return false;
     const rest = s["items"];
     if (rest !== undefined)
       for (let i = prefix.length; i < value.length; i++) if (!item(rest, i)) return false;
@@ -273,14 +272,13 @@ export function interpret(
 
   index(root, "", ROOT);
   for (const [schema, keyword, path] of refs) {
-    const ref = schema[keyword];
-    if (typeof ref !== "string") throw new ContractError(path, "expected a text");
-    targets.get(keyword)?.set(schema, lookUp(ref, read.get(schema)?.base ?? ROOT, path));
+    const ref = stringFrom(schema[keyword], path);
+    present(targets.get(keyword)).set(schema, lookUp(ref, present(read.get(schema)).base, path));
   }
   return (value) => {
-    fault = null;
+    fault = undefined;
     trail.length = 0;
-    return evaluate(root, value, [], nothing()) ? null : (fault ?? { path: "", message: "does not fit" });
+    return evaluate(root, value, [], nothing()) ? null : present<SchemaFault>(fault);
   };
 }
 

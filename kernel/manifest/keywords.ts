@@ -65,7 +65,7 @@ const KEYWORDS = {
   dependentSchemas: "map",
 } as const satisfies Record<string, Kind>;
 
-export const isKeyword = (name: string): name is keyof typeof KEYWORDS => Object.hasOwn(KEYWORDS, name);
+const KINDS: ReadonlyMap<string, Kind> = new Map(Object.entries(KEYWORDS));
 const DIALECT = "https://json-schema.org/draft/2020-12/schema";
 
 type Form = readonly [what: string, is: (v: JsonValue) => boolean];
@@ -134,7 +134,7 @@ function survey(schema: JsonValue, path: string): void {
   if (!isObject(schema)) return refuse(path, "expected a schema: an object, true or false");
   for (const [name, value] of Object.entries(schema)) {
     const here = at(path, name);
-    if (!isKeyword(name)) return refuse(here, "is no keyword that is supported");
+    if (!KINDS.has(name)) return refuse(here, "is no keyword that is supported");
     const form = FORMS.get(name);
     if (form !== undefined && !form[1](value)) refuse(here, `schema is invalid: expected ${form[0]}`);
     if (name === "$schema" && value !== DIALECT) refuse(here, `only ${DIALECT} is supported`);
@@ -151,12 +151,8 @@ const ALLOWS_PROTO: ReadonlySet<string> = new Set([
   "examples",
 ]);
 
-export function* children(
-  name: keyof typeof KEYWORDS,
-  value: JsonValue,
-  path: string,
-): Iterable<[string, JsonValue]> {
-  switch (KEYWORDS[name]) {
+export function* children(name: string, value: JsonValue, path: string): Iterable<[string, JsonValue]> {
+  switch (KINDS.get(name)) {
     case "schema":
       yield [path, value];
       return;
@@ -170,5 +166,6 @@ export function* children(
       return;
     case "value":
     case "note":
+    case undefined:
   }
 }

@@ -2,7 +2,7 @@
 // RE2 reads otherwise is rewritten, and what it cannot do (lookaround, backreferences) is refused when pinned.
 
 import { RE2JS } from "re2js";
-import { ContractError } from "../contracts/contracts.ts";
+import { ContractError, present } from "../contracts/contracts.ts";
 
 export interface LinearPattern {
   test(text: string): boolean;
@@ -44,6 +44,8 @@ function compile(translated: string, pattern: string): RE2JS {
 const SPACE =
   "\\x{9}-\\x{d}\\x{20}\\x{a0}\\x{1680}\\x{2000}-\\x{200a}\\x{2028}\\x{2029}\\x{202f}\\x{205f}\\x{3000}\\x{feff}";
 const NOT_LINE_END = "[^\\x{a}\\x{d}\\x{2028}\\x{2029}]";
+const ESCAPE =
+  /^\\(?:u\{([0-9a-fA-F]+)\}|u([0-9a-fA-F]{4})|x([0-9a-fA-F]{2})|c([A-Za-z])|(p|P)\{([^}]*)\}|(.))/gsu;
 const CONTROL: Readonly<Record<string, string>> = { t: "9", n: "a", v: "b", f: "c", r: "d", "0": "0" };
 
 function translate(pattern: string): string {
@@ -56,12 +58,8 @@ function translate(pattern: string): string {
     const rest = pattern.slice(i);
     const c = rest.charAt(0);
     if (c === "\\") {
-      const escape =
-        /^\\(?:u\{([0-9a-fA-F]+)\}|u([0-9a-fA-F]{4})|x([0-9a-fA-F]{2})|c([A-Za-z])|(p|P)\{([^}]*)\}|(.))/su.exec(
-          rest,
-        );
-      if (escape === null) return refuse(rest.slice(0, 8));
-      const [whole, braced, four, two, control, property, name, one] = escape;
+      const [escape] = rest.matchAll(ESCAPE);
+      const [whole, braced, four, two, control, property, name, one] = present(escape);
       i += whole.length;
       const hex = braced ?? four ?? two;
       if (hex !== undefined) {
@@ -69,13 +67,14 @@ function translate(pattern: string): string {
         if (code >= 0xd800 && code <= 0xdfff) return refuse(whole);
         out += `\\x{${code.toString(16)}}`;
       } else if (control !== undefined) out += `\\x{${(control.charCodeAt(0) % 32).toString(16)}}`;
-      else if (property !== undefined) out += `\\${property}{${propertyName(name ?? "") ?? refuse(whole)}}`;
+      else if (property !== undefined)
+        out += `\\${property}{${propertyName(present(name)) ?? refuse(whole)}}`;
       else if (one === "s") out += inClass ? SPACE : `[${SPACE}]`;
       else if (one === "S") out += inClass ? refuse("[\\S]") : `[^${SPACE}]`;
       else if (one !== undefined && "dDwW".includes(one)) out += `\\${one}`;
       else if (one === "b" && inClass) out += "\\x{8}";
       else if (one === "b" || one === "B") out += `\\${one}`;
-      else if (one !== undefined && Object.hasOwn(CONTROL, one)) out += `\\x{${CONTROL[one] ?? ""}}`;
+      else if (one !== undefined && Object.hasOwn(CONTROL, one)) out += `\\x{${present(CONTROL[one])}}`;
       else if (one !== undefined && /^[\^$\\.*+?()[\]{}|/-]$/.test(one))
         out += one === "/" ? "/" : `\\${one}`;
       else return refuse(whole);
@@ -102,7 +101,7 @@ function translate(pattern: string): string {
       i++;
     } else if (rest.startsWith("(?") && !rest.startsWith("(?:")) return refuse(rest.slice(0, 4));
     else {
-      const point = String.fromCodePoint(pattern.codePointAt(i) ?? 0);
+      const point = String.fromCodePoint(present(pattern.codePointAt(i)));
       out += point;
       i += point.length;
     }

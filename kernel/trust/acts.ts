@@ -8,6 +8,7 @@ import {
   hashFrom,
   integerFrom,
   keyIdFrom,
+  messageOf,
   oneOf,
   orEmpty,
   signatureFrom,
@@ -167,6 +168,6 @@ export function verifierOf(key: PublishedKey, path: string): Verifier {
   try {
     return verifierFromRaw(rawOf(key));
   } catch (e) {
-    throw new ContractError(path, e instanceof Error ? e.message : "is no key");
+    throw new ContractError(path, messageOf(e));
   }
 }

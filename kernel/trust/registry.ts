@@ -71,7 +71,7 @@ export function createRegistry(roots: TrustRoots): Registry {
   let height = 0;
   let head: SealedNode | undefined;
 
-  function keyAt(role: Role, id: KeyId, h: number): Verifier | Code {
+  function keyAt(role: Role | false, id: KeyId, h: number): Verifier | Code {
     const key = keys.get(id);
     if (key?.role !== role || h < key.from) return "TRUST_KEY_UNKNOWN";
     if (h < key.until) return key.verifier;
@@ -83,7 +83,7 @@ export function createRegistry(roots: TrustRoots): Registry {
     body: JsonObject,
     member: string,
     type: ActType,
-    roleFor: (act: SignedAct) => Role,
+    roleFor: (act: SignedAct) => Role | false,
   ): SignedAct {
     const signed = parseAct(body[member], member, type);
     const key = keyAt(roleFor(signed), signed.key_id, height);
@@ -161,13 +161,10 @@ export function createRegistry(roots: TrustRoots): Registry {
         event(body, "revocation");
         const signed = actOf(body, "revocation", "atoll.dev/role-revocation/v1", roleNamed);
         byRoot(signed);
-        if (signed.act.type !== "atoll.dev/role-revocation/v1") return;
-        if (roleOfKnown(signed.act.key) !== signed.act.role)
-          throw new Refused(
-            "TRUST_KEY_UNKNOWN",
-            `${signed.act.key} does not have the role ${signed.act.role}`,
-          );
-        close(signed.act.key, "revoked", "");
+        const { act } = signed;
+        if (act.type !== "atoll.dev/role-revocation/v1" || roleOfKnown(act.key) !== act.role)
+          throw new Refused("TRUST_KEY_UNKNOWN", "the key does not have the role that is revoked");
+        close(act.key, "revoked", "");
         return;
       }
       case "POLICY_REVOKE": {
@@ -208,8 +205,11 @@ export function createRegistry(roots: TrustRoots): Registry {
   function revoke(body: JsonObject): void {
     if (Object.hasOwn(body, "revocation")) {
       event(body, "revocation");
-      const signed = actOf(body, "revocation", "atoll.dev/key-revocation/v1", (s) =>
-        s.act.type === "atoll.dev/key-revocation/v1" ? roleOfKnown(s.act.key, true) : "policy",
+      const signed = actOf(
+        body,
+        "revocation",
+        "atoll.dev/key-revocation/v1",
+        (s) => s.act.type === "atoll.dev/key-revocation/v1" && roleOfKnown(s.act.key, true),
       );
       byRoot(signed);
       if (signed.act.type === "atoll.dev/key-revocation/v1")
@@ -280,4 +280,4 @@ const record = (
 ): KeyRecord => ({ role, verifier, from, until: Infinity, end: "", honoured: "", binding, after });
 const policyKey = (bundleId: string, version: number, layer: string): string =>
   `${layer} ${version} ${bundleId}`;
-const roleNamed = (s: SignedAct): Role => ("role" in s.act ? s.act.role : "policy");
+const roleNamed = (s: SignedAct): Role | false => "role" in s.act && s.act.role;

@@ -1,6 +1,6 @@
 // Trust roots: the keys that are trusted because a person put them into a file, each in exactly one role.
 
-import { ContractError } from "../contracts/contracts.ts";
+import { ContractError, messageOf } from "../contracts/contracts.ts";
 import type { Code, KeyId } from "../contracts/contracts.ts";
 import { verifierFromPem } from "../crypto/crypto.ts";
 import type { Verifier } from "../crypto/crypto.ts";
@@ -64,23 +64,22 @@ const END = "-----END PUBLIC KEY-----";
 export function parseTrustRoots(text: string): TrustRoots {
   const keys: TrustedKey[] = [];
   let role: Role | undefined;
-  let block: string[] | undefined;
+  let block: { readonly role: Role; readonly lines: string[] } | undefined;
   let number = 0;
   for (const raw of text.split("\n")) {
     number++;
     const line = raw.trimEnd();
     const fail = (reason: string) => new ContractError(`line ${number}`, reason);
     if (block !== undefined) {
-      block.push(line);
+      block.lines.push(line);
       if (line !== END) continue;
-      if (role === undefined) throw fail("a key without a role");
-      const verifier = publicKey(block.join("\n"), number);
-      keys.push({ role, keyId: verifier.keyId, verifier });
+      const verifier = publicKey(block.lines.join("\n"), number);
+      keys.push({ role: block.role, keyId: verifier.keyId, verifier });
       block = undefined;
-      role = undefined;
     } else if (line === BEGIN) {
       if (role === undefined) throw fail("a key without a line `role: …` before it");
-      block = [line];
+      block = { role, lines: [line] };
+      role = undefined;
     } else if (line.startsWith("role:")) {
       if (role !== undefined) throw fail("a role without a key");
       const name = line.slice("role:".length).trim();
@@ -99,9 +98,6 @@ function publicKey(pem: string, line: number): Verifier {
   try {
     return verifierFromPem(pem);
   } catch (e) {
-    throw new ContractError(
-      `line ${line}`,
-      `not an Ed25519 public key: ${e instanceof Error ? e.message : ""}`,
-    );
+    throw new ContractError(`line ${line}`, `not an Ed25519 public key: ${messageOf(e)}`);
   }
 }

@@ -1,8 +1,9 @@
-import { mkdtempSync, writeFileSync } from "node:fs";
+import { mkdtempSync, readFileSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { expect, test } from "vitest";
 import { decideCommand } from "../../cli/decide.ts";
+import { hashJson } from "../../kernel/crypto/crypto.ts";
 import { sampleDoc } from "../guardian/sample.ts";
 
 const folder = mkdtempSync(join(tmpdir(), "decide-"));
@@ -42,12 +43,34 @@ test("a malformed call exits 2 and names path and reason", () => {
   });
   expect(run("{nothing")).toMatchObject({ exit: 2 });
 });
-test("--json has the same members whatever the verdict", () => {
-  const members = [issue("acme/web"), issue("other/web")].map((c) =>
-    Object.keys(JSON.parse(run(c, "--json").stdout)),
-  );
-  expect(members[0]).toEqual(members[1]);
-  expect(members[0]?.slice(0, 5)).toEqual(["verdict", "reason_code", "detail", "rule_id", "effect_class"]);
+test("--json has the members that are documented, all and in this order, whatever the verdict", () => {
+  const page = readFileSync(new URL("../../docs/kernel.md", import.meta.url), "utf8");
+  const table = page.slice(page.indexOf("| member |"), page.indexOf("The same judgement"));
+  const documented = table
+    .split("\n")
+    .filter((row) => row.startsWith("| `"))
+    .flatMap((row) => [...(row.split("|")[1] ?? "").matchAll(/`(\w+)`/g)].map(([, name]) => name ?? ""));
+  const calls = [
+    [issue("acme/web"), "ALLOW", "", "own-repos-only", ""],
+    [issue("other/web"), "DENY", "DENY_NO_MATCH", "", ""],
+    [
+      { ...issue("acme/web"), tool: "tool:github/create_release" },
+      "ESCALATE",
+      "DENY_APPROVAL_REQUIRED",
+      "releases-need-two",
+      "one",
+    ],
+  ] as const;
+  for (const [call, verdict, code, rule, ceremony] of calls) {
+    const { stdout } = run(call, "--json");
+    expect(stdout.endsWith("}\n") && stdout.indexOf("\n") === stdout.length - 1).toBe(true);
+    const said = JSON.parse(stdout);
+    expect(Object.keys(said)).toEqual(documented);
+    expect(said).toMatchObject({ verdict, reason_code: code, rule_id: rule, ceremony, shadows: [] });
+    expect(said.args_hash).toBe(hashJson(call.args));
+    expect(said.policy_hash).toBe(hashJson(sampleDoc));
+  }
+  expect(run(issue("other/web"), "--json").stdout).toBe(run(issue("other/web"), "--json").stdout);
 });
 test("an unknown fact is refused by its path", () => {
   const bad = put("bad.json", { session: { taint: true } });

@@ -9,10 +9,11 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 
 const FOLDERS = "contracts,crypto,guardian,executor,proofgraph,trust,receipts,canonicalize,manifest";
-const TESTS = "contracts crypto guardian executor proofgraph trust receipts canonicalize manifest identity"
-  .concat(" policy/bundle policy/authoring ceremony/ceremony cli/decide")
-  .split(" ")
-  .map((name) => `test/${name}`);
+const TESTS =
+  "contracts crypto guardian executor proofgraph trust receipts canonicalize manifest identity keys"
+    .concat(" policy/bundle policy/authoring ceremony/ceremony cli/decide")
+    .split(" ")
+    .map((name) => `test/${name}`);
 
 /** Branches that may stay untaken, by file: fallbacks of an index that is always within its bounds. */
 const UNTAKEN: Readonly<Record<string, number>> = JSON.parse(

@@ -145,6 +145,7 @@ const jwt = {
 const cases: readonly Case[] = [
   ["apiVersion", edit([["apiVersion"], "atoll.dev/policy/v2"]), "refused: apiVersion"],
   ["layer", edit([["layer"], "P0"]), "refused: layer"],
+  ["layer", base, "refused: layer: the ceiling's layer is not P0", above({ layer: "P1" }, {})],
   ["name", edit([["name"], undefined]), "refused: name"],
   ["connectors.*.kind", edit([["connectors", "github", "kind"], "connect"]), "DENY_CONNECTOR"],
   [

@@ -215,18 +215,18 @@ function large(c: Chance): Execution {
 export function executionAt(seed: number, index: number): Execution {
   const c = new Chance(seed, index);
   const kind = c.below(10_000);
-  if (kind < 4) return large(c);
-  if (kind < 8) return { kind: "policy", text: mutated(c, c.of(POLICIES), TRAPS, PIECES) };
-  if (kind < 150) {
+  if (kind < 2) return large(c);
+  if (kind < 5) return { kind: "policy", text: mutated(c, c.of(POLICIES), TRAPS, PIECES) };
+  if (kind < 70) {
     const heavy = c.in(200);
     let value: JsonValue = heavy ? c.of(DOCUMENTS) : c.of(LIGHT);
     for (let n = c.in(2) ? 1 : 1 + c.below(4); n > 0; n--) value = altered(c, value, c.of(LIGHT));
     return { kind: "document", value, ceiling: c.in(4) ? altered(c, CEILING, EVERYTHING) : undefined };
   }
-  if (kind < 1100) {
+  if (kind < 600) {
     const seedText = c.in(6) ? c.of(TRAPS) + c.of(TRAPS) : c.of(PIECES);
     return { kind: "yaml", text: c.in(20) ? seedText : mutated(c, seedText, TRAPS, PIECES) };
   }
-  const text = c.in(3) ? c.of(EXPRESSIONS) : expression(c, c.of([0, 0, 0, 1, 1, 1, 1, 2, 2, 3]));
-  return { kind: "expression", open: c.in(2), text: c.in(3) ? mutated(c, text, SYMBOLS, EXPRESSIONS) : text };
+  const text = c.in(6) ? c.of(EXPRESSIONS) : expression(c, c.of([0, 0, 0, 0, 1, 1, 1, 1, 1, 2, 3]));
+  return { kind: "expression", open: c.in(2), text: c.in(4) ? mutated(c, text, SYMBOLS, EXPRESSIONS) : text };
 }
