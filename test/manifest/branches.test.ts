@@ -41,7 +41,10 @@ test("a judgement that costs too much, or never ends, is a fault of the value", 
   expect(fault(deep, 1)).toMatch(/^(cannot be judged|costs too much to judge)$/);
 });
 test("a pattern that cannot be matched exactly in linear time is refused", () => {
-  const large = "abcdef".split("").map((c) => `${c}{0,1000}`).join("");
+  const large = "abcdef"
+    .split("")
+    .map((c) => `${c}{0,1000}`)
+    .join("");
   for (const [pattern, message] of [
     [large, "is too large"],
     ["\\ud800", "`\\ud800`"],
