@@ -334,7 +334,7 @@ export async function unfreeze(argv: readonly string[], io: Io): Promise<number>
       );
     if (left === undefined) {
       io.stderr.write(
-        `STILL FROZEN: the operator has not taken the signature of ${signer.keyId}: is it an approver's, in the installer's trust roots?\n`,
+        `STILL FROZEN: the operator has not taken the signature of ${signer.keyId}: is it an approver's, in the installer's trust roots, and does the operator run?\n`,
       );
       return 1;
     }

@@ -187,12 +187,19 @@ export const POLICY: readonly Check[] = [
   {
     id: "frozen",
     what: "nothing is frozen",
-    hint: "clear spec.freeze and sign the lifting: atoll unfreeze --key approver.key",
+    hint: "an approver lets it go on: atoll unfreeze gs/NAME --key FILE",
     reads: ["sidecars"],
     judge: (s) =>
       s.lists.sidecars
-        .filter((one) => text(one, "spec", "freeze", "reason") !== "")
-        .map((one) => warn(`${nameOf(one)} is frozen: ${text(one, "spec", "freeze", "reason")}`)),
+        // Also where the field was cleared: that lifts nothing.
+        .filter(
+          (one) => text(one, "spec", "freeze", "reason") !== "" || text(one, "status", "phase") === "Frozen",
+        )
+        .map((one) =>
+          warn(
+            `${nameOf(one)} is frozen: ${text(one, "spec", "freeze", "reason") || (condition(one, "Ready")?.message ?? "")}`,
+          ),
+        ),
   },
   {
     id: "rolled-back",

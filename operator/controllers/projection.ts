@@ -70,7 +70,9 @@ export function podState(object: JsonMap): PodState {
     list(spec["initContainers"]).find((c) => c["name"] === name);
   const [lock, guardian, gate] = ["atoll-lock", "atoll-guardian", "atoll-gate"].map(container);
   const phase = text(status["phase"]);
-  const frozen = text(map(meta["annotations"])[ANNOTATION_FREEZE]);
+  const freeze = map(meta["annotations"])[ANNOTATION_FREEZE];
+  // Who writes the annotation means it, also without a word.
+  const frozen = freeze === undefined ? "" : text(freeze).trim() || "no reason given";
   return {
     namespace: text(meta["namespace"]),
     name: text(meta["name"]),

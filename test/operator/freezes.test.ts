@@ -8,6 +8,7 @@ import {
   parseTrustRoots,
   signAct,
 } from "../../kernel/trust/trust.ts";
+import { podState } from "../../operator/controllers/projection.ts";
 import { makeFreezeOrders, said } from "../../operator/control/freezes.ts";
 import type { FreezeOrders } from "../../operator/control/freezes.ts";
 import { ApiError } from "../../operator/runtime/runtime.ts";
@@ -217,4 +218,41 @@ test("it is told though it cannot be kept, and kept when that is possible again"
   broken = false;
   await orders.store();
   expect((await open()).inForce("gs/strong")).toEqual(orders.inForce("gs/strong"));
+});
+
+test("an annotation without a word freezes too; none, and one of another name, do not", () => {
+  const frozen = (annotations: object): string => podState({ metadata: { annotations } } as never).frozen;
+  expect(["", " ", "true", "odd"].map((v) => frozen({ "atoll.dev/freeze": v }))).toEqual([
+    "no reason given",
+    "no reason given",
+    "true",
+    "odd",
+  ]);
+  expect(frozen({})).toBe("");
+  expect(frozen({ "atoll.dev/freezer": "x" })).toBe("");
+});
+
+test("a field that is written anew with the same value has another stamp", () => {
+  const stamp = (time: string): string | undefined =>
+    podState({
+      metadata: {
+        annotations: { "atoll.dev/freeze": "x" },
+        managedFields: [
+          {
+            manager: "a",
+            operation: "Update",
+            time,
+            fieldsV1: { "f:metadata": { "f:annotations": { "f:atoll.dev/freeze": {} } } },
+          },
+          {
+            manager: "kubelet",
+            operation: "Update",
+            time: "2027-01-01T00:00:00Z",
+            fieldsV1: { "f:status": {} },
+          },
+        ],
+      },
+    }).freezeStamp;
+  expect(stamp("2026-11-20T08:17:06Z")).toBe("a Update 2026-11-20T08:17:06Z");
+  expect(stamp("2026-11-20T08:17:07Z")).not.toBe(stamp("2026-11-20T08:17:06Z"));
 });
