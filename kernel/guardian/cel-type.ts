@@ -11,11 +11,18 @@ export class ExpressionError extends Error {
   }
 }
 
-export const SCALARS = [
-  ...(["bool", "int", "uint", "double", "string", "bytes", "null_type"] as const),
-  ...(["timestamp", "duration", "type", "dyn"] as const),
-] as const;
-export type Scalar = (typeof SCALARS)[number];
+export type Scalar =
+  | "bool"
+  | "int"
+  | "uint"
+  | "double"
+  | "string"
+  | "bytes"
+  | "null_type"
+  | "timestamp"
+  | "duration"
+  | "type"
+  | "dyn";
 export type Kind = Scalar | "list" | "map";
 
 /**
