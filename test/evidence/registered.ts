@@ -6,7 +6,7 @@ import { sha256, verifierFromRaw } from "../../kernel/crypto/crypto.ts";
 import type { Signer } from "../../kernel/crypto/crypto.ts";
 import { ROTATION, publishKey, signAct } from "../../kernel/trust/trust.ts";
 import { createRegistrar, openStore, registryEvents } from "../../operator/ledger/ledger.ts";
-import type { Registrar } from "../../operator/ledger/ledger.ts";
+import type { LedgerStore, Registrar } from "../../operator/ledger/ledger.ts";
 import { diskAt } from "../../sidecar/journal/journal.ts";
 import { createRotation, openKeys } from "../../sidecar/keys/keys.ts";
 import { decisions, newFolder, newSigner, open } from "../journal/scene.ts";
@@ -47,6 +47,8 @@ export interface Registered {
   readonly first: Signer;
   readonly last: Signer;
   readonly registrar: Registrar;
+  /** Where the registry is kept, as a ledger keeps it beside its records. */
+  readonly store: LedgerStore;
   readonly events: readonly SealedNode[];
   /** The last checkpoint of each of the two keys. */
   readonly checkpoints: { readonly old: Hash; readonly last: Hash };
@@ -56,7 +58,7 @@ export interface Registered {
 
 /** Decisions, a rotation, decisions: the guardian of pod-1, in a cluster that has a second one. */
 export async function registered(by: Signer, wrong: Wrong = {}, root?: Signer): Promise<Registered> {
-  const { registrar, events } = await registrarOf(by, root);
+  const { registrar, events, store } = await registrarOf(by, root);
   const dir = newFolder();
   const keys = await openKeys(
     diskAt(dir),
@@ -101,6 +103,7 @@ export async function registered(by: Signer, wrong: Wrong = {}, root?: Signer): 
     first,
     last: journal.signer,
     registrar,
+    store,
     events: before,
     checkpoints: { old, last },
     revoked: async (honoured, act) => {

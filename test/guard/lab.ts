@@ -37,6 +37,8 @@ export interface StartOptions {
   /** Pinned to one core, as benches are. */
   readonly cpu?: number;
   readonly env?: NodeJS.ProcessEnv;
+  /** Further options of `atoll guard`. */
+  readonly more?: readonly string[];
 }
 export interface Guardian {
   readonly base: string;
@@ -117,7 +119,7 @@ export function place(): Place {
       if (o.ceiling !== undefined) args.push("--ceiling", bundle("ceiling", o.ceiling, "P0"));
       args.push("--trust", at("roots.pem"), "--journal", at("journal"), "--port", "0", "--quiet");
       args.push("--credentials", at("credentials"), "--modules", at("modules"));
-      return started(args, o);
+      return started([...args, ...(o.more ?? [])], o);
     },
     verified() {
       const pack = at("pack.tar");

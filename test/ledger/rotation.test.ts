@@ -57,6 +57,38 @@ describe("a ledger over a rotation", () => {
   });
 });
 
+test("a ledger with its registry is audited by who trusts the registrar alone, and by nobody who trusts another", async () => {
+  const by = newSigner();
+  const scene = await registered(by);
+  const { store } = scene;
+  const lines = linesOf(scene.dir);
+  const ledger = over(store, await scene.registrar.keysOf("pod-1"), true);
+  expect(await ledger.accept("pod-1", 0, lines)).toMatchObject({ ok: true });
+  expect((await ledger.pods()).map((pod) => pod.pod)).toEqual(["pod-1"]);
+  await expect(ledger.accept("registry", 0, lines)).rejects.toThrow("not shipped");
+  const trusting = (signer: typeof by) => {
+    const verifier = verifierFromRaw(signer.publicKey);
+    return trustRoots([{ role: "registrar", keyId: verifier.keyId, verifier }]);
+  };
+  expect(await auditLedger(store, trusting(by))).toMatchObject({ ok: true, pods: [{ pod: "pod-1" }] });
+  expect(await auditLedger(store, trusting(newSigner()))).toMatchObject({
+    ok: false,
+    finding: { code: "TRUST_KEY_UNKNOWN", file: "trust/events.jsonl" },
+  });
+  // Revoked with what the ledger holds honoured: still good. With an earlier checkpoint: what came after is not.
+  const { checkpoint } = await ledger.status("pod-1");
+  await scene.revoked(checkpoint === "genesis" ? "" : checkpoint);
+  expect(await auditLedger(store, trusting(by))).toMatchObject({ ok: true });
+  const other = await registered(by);
+  const late = over(other.store, await other.registrar.keysOf("pod-1"), true);
+  await late.accept("pod-1", 0, linesOf(other.dir));
+  await other.revoked("");
+  expect(await auditLedger(other.store, trusting(by))).toMatchObject({
+    ok: false,
+    finding: { code: "TRUST_KEY_REVOKED" },
+  });
+});
+
 describe("a registrar", () => {
   test("goes on from its store, answers a rotation asked twice as before, and takes no stranger's", async () => {
     const by = newSigner();
