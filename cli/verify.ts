@@ -103,10 +103,14 @@ function inWords(path: string, outcome: Exclude<Outcome, { readonly finding: Fin
       ? `, ${outcome.report.condensed} of them condensed to their proofs`
       : "";
   const sessions = typeof report.sessions === "number" ? report.sessions : report.sessions.length;
+  const registry =
+    outcome.kind === "pack" && outcome.report.registry.height > 0
+      ? `  registry of ${outcome.report.registry.height} events, which ends with ${outcome.report.registry.hash}: compare it with the cluster's\n`
+      : "";
   return `VALID ${path}${signer}
   ${report.nodes} nodes${condensed}, ${sessions} sessions${some}, ${report.checkpoints} checkpoints, ${report.inputs} inputs (${report.redacted} redacted)
   ${report.uncovered} nodes after the last checkpoint
-${report.open_reviews.map((hash) => `  OPEN REVIEW of emergency override ${hash}\n`).join("")}  tree of ${report.tree_size} nodes, root ${report.root_hash}
+${report.open_reviews.map((hash) => `  OPEN REVIEW of emergency override ${hash}\n`).join("")}${registry}  tree of ${report.tree_size} nodes, root ${report.root_hash}
 not proved by this:
 ${NOT_PROVED.map((line) => `  - ${line}`).join("\n")}
 `;

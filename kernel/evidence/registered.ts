@@ -20,6 +20,8 @@ export const SNAPSHOT = "trust/snapshot.json";
 /** Who may have signed what in a guardian's log, by roots and, where there is one, a registry that grew from them. */
 export interface Registered {
   readonly standing: Standing;
+  /** Where the registry ends that was at hand: what a registrar did after that, nobody here can know. */
+  readonly head: TrustHead;
   /** A guardian's key that roots or registry name, wherever it stands in its log. */
   guardian(id: KeyId): Verifier | Code;
   /** What is wrong with a checkpoint's word about the registry; "" when nothing is, or when no registry is at hand. */
@@ -42,6 +44,7 @@ export function registeredBy(roots: TrustRoots, events: Iterable<SealedNode> = [
   let lastHeight = 0;
   return {
     guardian,
+    head: { height: registry.height, hash: registry.head },
     standing: {
       // A log that begins with a key to which another handed over has lost its beginning.
       first: (id) => (registry.record(id)?.after === undefined ? guardian(id) : "CHAIN_BROKEN"),

@@ -6,7 +6,7 @@ import type { Code, Hash, KeyId, SessionId } from "../contracts/contracts.ts";
 import { hashJson, sha256, sha256Chunks } from "../crypto/crypto.ts";
 import type { Verifier } from "../crypto/crypto.ts";
 import { createGraphCheck, verifyInclusion } from "../proofgraph/proofgraph.ts";
-import type { Break, GraphCheck, GraphOptions } from "../proofgraph/proofgraph.ts";
+import type { Break, GraphCheck, GraphOptions, TrustHead } from "../proofgraph/proofgraph.ts";
 import { parseCheckpoint } from "../proofgraph/proofgraph.ts";
 import { createSuccession } from "../trust/trust.ts";
 import type { Succession, TrustRoots } from "../trust/trust.ts";
@@ -50,6 +50,8 @@ export interface PackReport {
   readonly open_reviews: readonly Hash[];
   readonly tree_size: number;
   readonly root_hash: Hash;
+  /** Where the pack's registry ends; height 0 without one. */
+  readonly registry: TrustHead;
 }
 
 type Files = ReadonlyMap<string, PackFile>;
@@ -116,6 +118,7 @@ export function verifyPack(list: readonly PackFile[], roots: TrustRoots, known?:
     open_reviews: walk.reviews.open(),
     tree_size: manifest.tree_size,
     root_hash: manifest.root_hash,
+    registry: registered.head,
   };
 }
 

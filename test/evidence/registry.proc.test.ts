@@ -45,9 +45,12 @@ const packBy = async (
 ): Promise<Buffer> =>
   readFileSync(await packOf({ dir: scene.dir, signer: exporter }, { registry: events, ...more }));
 
-async function accepted(tar: Buffer, trust?: string): Promise<void> {
+async function accepted(tar: Buffer, trust?: string, height?: number): Promise<void> {
   const { ours, theirs } = await both(tar, trust);
-  expect(ours).toMatchObject({ kind: "pack" });
+  expect(ours).toMatchObject({
+    kind: "pack",
+    ...(height === undefined ? {} : { report: { registry: { height } } }),
+  });
   expect(theirs.text).toContain('"valid": true');
 }
 async function refused(tar: Buffer, file: RegExp, code: string, trust?: string): Promise<void> {
@@ -66,7 +69,7 @@ beforeAll(async () => {
 
 describe("a pack with the registry in it (4.4, 4.5)", () => {
   test("is valid over a rotation to who trusts the registrar alone, whole, in part and condensed", async () => {
-    await accepted(whole);
+    await accepted(whole, roots, 3);
     await accepted(await packBy(scene, scene.events, { sessions: [session(1)] }));
     await accepted(await packBy(scene, scene.events, { condense: {} }));
   });
@@ -80,7 +83,7 @@ describe("a pack with the registry in it (4.4, 4.5)", () => {
   });
   test("is valid without the registry to who trusts the guardian's first key, and to nobody else", async () => {
     const bare = await packBy(scene, []);
-    await accepted(bare, rootsWith(["guardian", scene.first], ["ledger", exporter]));
+    await accepted(bare, rootsWith(["guardian", scene.first], ["ledger", exporter]), 0);
     await accepted(await packBy(scene, [], { signer: scene.last }), rootsWith(["guardian", scene.first]));
     await refused(bare, /nodes/, "TRUST_KEY_UNKNOWN");
     // The last key alone vouches for no beginning.

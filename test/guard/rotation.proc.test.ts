@@ -12,7 +12,7 @@ import { signerFromPem } from "../../kernel/crypto/crypto.ts";
 import { readEntry } from "../../kernel/evidence/evidence.ts";
 import { signAct } from "../../kernel/trust/trust.ts";
 import { readJournal } from "../../sidecar/journal/journal.ts";
-import { place } from "./lab.ts";
+import { atoll, place } from "./lab.ts";
 import type { Guardian, Place } from "./lab.ts";
 import { Load, account, everything, loadPolicy } from "./load.ts";
 import { Status, startUpstream } from "./upstream.ts";
@@ -55,13 +55,15 @@ function keysUsed(): readonly KeyId[] {
   }
   return used;
 }
-function verifiedByBoth(): void {
+function verifiedByBothAndReplayed(): void {
   const verified = p.verified();
   expect(verified.code, verified.text).toBe(0);
   const theirs = spawnSync("python3", [VERIFY, verified.pack, "--trust", join(p.folder, "auditor.pem")], {
     encoding: "utf8",
   });
   expect(theirs.status, theirs.stdout + theirs.stderr).toBe(0);
+  const replayed = atoll("replay", verified.pack, "--trust", join(p.folder, "auditor.pem"));
+  expect(replayed.code, replayed.text).toBe(0);
 }
 
 test("rotations under load and kills in the middle of them: one key after the other, nothing lost, nothing done twice", async () => {
@@ -96,7 +98,7 @@ test("rotations under load and kills in the middle of them: one key after the ot
   expect(new Set(used).size).toBe(used.length);
   expect(used.length).toBeGreaterThan(rotations);
   expect([...load.sent.values()].filter((s) => s.status === 200).length).toBeGreaterThan(50);
-  verifiedByBoth();
+  verifiedByBothAndReplayed();
   console.log(`${rotations} rotations told, ${used.length} keys, 6 kills`);
 }, 120_000);
 
@@ -135,5 +137,5 @@ test("a revoked key signs nothing from then on, nor after a kill and a restart; 
   await g.kill();
   await load.close();
   await expect(p.start({ policy: loadPolicy(up) })).rejects.toThrow("revoked");
-  verifiedByBoth();
+  verifiedByBothAndReplayed();
 }, 60_000);
