@@ -24,6 +24,20 @@ export interface LedgerServer {
 }
 
 const MOST = 16 << 20;
+/** Bytes of requests that are held at once, of all guardians together: after an outage all of them have much to say. */
+const HELD = 48 << 20;
+
+/** What of a ledger's requests is being read or judged. */
+interface Desk {
+  held: number;
+  readonly pods: Set<string>;
+}
+const desks = new WeakMap<Ledger, Desk>();
+function deskOf(ledger: Ledger): Desk {
+  const desk = desks.get(ledger) ?? { held: 0, pods: new Set<string>() };
+  desks.set(ledger, desk);
+  return desk;
+}
 
 export async function serveLedger(options: ServeOptions): Promise<LedgerServer> {
   const { ledger } = options;
@@ -82,6 +96,30 @@ export async function answerGuardian(
   const from = Number(url.searchParams.get("from") ?? "");
   if (request.method !== "POST" || !Number.isSafeInteger(from) || from < 0)
     return answer(response, 400, { error: "POST with `from`, the number of the first record" });
+  const length = Number(request.headers["content-length"] ?? MOST);
+  if (!Number.isSafeInteger(length) || length < 0 || length > MOST)
+    return answer(response, 413, { error: `more than ${MOST} bytes` });
+  const desk = deskOf(ledger);
+  // One guardian ships one thing after the other; the others do not wait for its many.
+  if (desk.pods.has(pod) || desk.held + length > HELD)
+    return answer(response, 503, { error: "the ledger is busy" });
+  desk.pods.add(pod);
+  desk.held += length;
+  try {
+    await take(ledger, pod, from, request, response);
+  } finally {
+    desk.pods.delete(pod);
+    desk.held -= length;
+  }
+}
+
+async function take(
+  ledger: Ledger,
+  pod: string,
+  from: number,
+  request: IncomingMessage,
+  response: ServerResponse,
+): Promise<void> {
   const body = await bodyOf(request);
   if (body === undefined) return answer(response, 413, { error: `more than ${MOST} bytes` });
   const lines = body.split("\n");

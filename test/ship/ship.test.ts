@@ -245,3 +245,40 @@ test("the server asks for a token and takes a guardian's own records only", asyn
   const body = `${linesOf(s.dir).join("\n")}\n`;
   expect((await ask({ method: "POST", body }, "?from=0")).status).toBe(200);
 });
+
+test("the server takes one request of a guardian at a time, and not more of all than it can hold", async () => {
+  const s = await scene();
+  const gates = Promise.withResolvers<void>();
+  const seen = { taken: 0 };
+  const ledger = ledgerOver(s.store, s.ledger.keys);
+  const server = await serveLedger({
+    ledger: {
+      ...ledger,
+      accept: async () => {
+        seen.taken++;
+        await gates.promise;
+        return { ok: true, count: 0 };
+      },
+    },
+    podOf: async (token) => token,
+    host: "127.0.0.1",
+    port: 0,
+  });
+  cleanup.push(() => server.stop());
+  const post = (pod: string, size: number) =>
+    fetch(`http://127.0.0.1:${server.port}/v1/ledger?from=0`, {
+      method: "POST",
+      body: `${"x".repeat(size)}\n`,
+      headers: { authorization: `Bearer ${pod}` },
+    });
+  const large = 15 << 20;
+  const first = [post("a", large), post("b", large), post("c", large)];
+  for (let i = 0; i < 3000 && seen.taken < 3; i++) await new Promise((r) => setTimeout(r, 10));
+  expect(seen.taken).toBe(3);
+  expect((await post("a", 10)).status).toBe(503);
+  expect((await post("d", large)).status).toBe(503);
+  gates.resolve();
+  for (const answer of await Promise.all(first)) expect(answer.status).toBe(200);
+  expect((await post("a", 10)).status).toBe(200);
+  expect((await post("e", 17 << 20)).status).toBe(413);
+});
