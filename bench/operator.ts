@@ -1,7 +1,6 @@
 // The operator at scale: a real API server with many governed pods, bundles and sidecars, and the operator as it ships.
 //   node bench/operator.ts [--pods 10000] [--bundles 50] [--sidecars 20] [--json] [--plant stall]
 import { randomBytes } from "node:crypto";
-import { spawn } from "node:child_process";
 import { existsSync } from "node:fs";
 import { request } from "node:https";
 import { parseArgs } from "node:util";
@@ -15,7 +14,7 @@ import { helloText } from "../operator/control/identity.ts";
 import type { JsonObject } from "../kernel/contracts/contracts.ts";
 import { sha256 } from "../kernel/crypto/crypto.ts";
 import { bundled } from "./bundled.ts";
-import { cpuSeconds, memoryMiB } from "./processor.ts";
+import { cpuSeconds, memoryMiB, startIdler } from "./processor.ts";
 
 const { values } = parseArgs({
   options: {
@@ -69,21 +68,6 @@ async function metric(port: number, name: string): Promise<number> {
 /** The longest block of the event loop since this was last asked, in milliseconds. */
 const blockedMs = async (port: number): Promise<number> =>
   (await metric(port, "nodejs_eventloop_lag_max_seconds")) * 1000;
-
-/** A process that only sleeps; the longest that it was kept from running since it was last asked, in milliseconds. */
-function startIdler(): { lateMs(): Promise<number>; stop(): void } {
-  const code = `const { monitorEventLoopDelay } = require("node:perf_hooks"); const h = monitorEventLoopDelay({ resolution: 10 }); h.enable();
-process.on("message", () => { process.send(h.max / 1e6); h.reset(); });`;
-  const child = spawn(process.execPath, ["--eval", code], { stdio: ["ignore", "inherit", "inherit", "ipc"] });
-  return {
-    lateMs: () =>
-      new Promise((resolve) => {
-        child.once("message", (late) => resolve(Number(late)));
-        child.send("late");
-      }),
-    stop: () => child.kill(),
-  };
-}
 
 async function startOperator(api: Api, program: string, port: number, name: string): Promise<Program> {
   return startProgram(program, {

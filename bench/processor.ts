@@ -1,4 +1,5 @@
 // What a process has used, as the kernel counts it.
+import { spawn } from "node:child_process";
 import { readFileSync } from "node:fs";
 
 /** Seconds of processor time, user and system. */
@@ -12,4 +13,19 @@ export function memoryMiB(pid: number): { readonly rss: number; readonly peak: n
   const of = (key: string): number =>
     Number(new RegExp(`${key}:\\s+(\\d+) kB`).exec(text)?.[1] ?? Number.NaN) / 1024;
   return { rss: of("VmRSS"), peak: of("VmHWM") };
+}
+
+/** A process that only sleeps; the longest that it was kept from running since it was last asked, in milliseconds. */
+export function startIdler(): { lateMs(): Promise<number>; stop(): void } {
+  const code = `const { monitorEventLoopDelay } = require("node:perf_hooks"); const h = monitorEventLoopDelay({ resolution: 10 }); h.enable();
+process.on("message", () => { process.send(h.max / 1e6); h.reset(); });`;
+  const child = spawn(process.execPath, ["--eval", code], { stdio: ["ignore", "inherit", "inherit", "ipc"] });
+  return {
+    lateMs: () =>
+      new Promise((resolve) => {
+        child.once("message", (late) => resolve(Number(late)));
+        child.send("late");
+      }),
+    stop: () => child.kill(),
+  };
 }

@@ -9,7 +9,7 @@ import type { Json } from "../test/operator/api.ts";
 import { podEnvironment, startProgram } from "../test/operator/install.ts";
 import { entryFrom, ground, namespace, sidecarSpec, storeIndex } from "../test/operator/shapes.ts";
 import { bundled } from "./bundled.ts";
-import { cpuSeconds, memoryMiB } from "./processor.ts";
+import { cpuSeconds, memoryMiB, startIdler } from "./processor.ts";
 import type { Load, Loaded } from "./webhook-load.ts";
 
 const { values } = parseArgs({
@@ -127,10 +127,15 @@ try {
           setTimeout(() => process.kill(pid, "SIGCONT"), stall);
         }, 1000);
   say(`${JSON.stringify(review).length} bytes a review, ${entries.length} sidecars`);
+  const idler = startIdler();
+  await idler.lateMs();
   const steady = await go({ rate: Number(values.rate) });
   say(
     `${values.rate} reviews/s asked: ${(steady.answers / steady.seconds).toFixed(0)} answered, p50 ${steady.p50.toFixed(1)} ms, p99 ${steady.p99.toFixed(1)} ms, worst ${steady.worst.toFixed(0)} ms; webhook ${((steady.serverCpu / steady.seconds) * 100).toFixed(0)} % of a core`,
   );
+  const late = await idler.lateMs();
+  idler.stop();
+  say(`a process beside it that does nothing was late by up to ${late.toFixed(0)} ms`);
   const full = await go({ connections: 32 });
   clearInterval(stalling);
   const rate = full.answers / full.seconds;
@@ -149,7 +154,7 @@ try {
   ];
   process.stdout.write(
     values.json === true
-      ? `${JSON.stringify({ steady, full: { ...full, rate, perCpu }, rssMiB: Math.round(rss), missed })}\n`
+      ? `${JSON.stringify({ steady, idlerLateMs: late, full: { ...full, rate, perCpu }, rssMiB: Math.round(rss), missed })}\n`
       : `webhook RSS ${rss.toFixed(0)} MiB\n${missed.length === 0 ? "all within their bounds" : `missed: ${missed.join("; ")}`}\n`,
   );
   process.exitCode = missed.length === 0 ? 0 : 1;

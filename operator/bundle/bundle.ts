@@ -16,6 +16,8 @@ export type Fetched =
       readonly message: string;
       /** True where the place may have it later. */
       readonly again?: boolean;
+      /** True while the place has not answered yet. */
+      readonly pending?: boolean;
     };
 
 export interface BundleFacts {
@@ -84,7 +86,12 @@ function judgeOne(bundle: PolicyBundle, facts: BundleFacts): First {
   const later = unknown("Waiting", "an earlier step has not succeeded");
   const content = facts.fetched(bundle);
   if (!content.ok)
-    return { ...base, fetched: no(content.reason, content.message), verified: later, compiled: later };
+    return {
+      ...base,
+      fetched: (content.pending === true ? unknown : no)(content.reason, content.message),
+      verified: later,
+      compiled: later,
+    };
   const fetched = yes(content.from, "the content is at hand");
   if (facts.roots === undefined)
     return {

@@ -18,6 +18,8 @@ import type { Saying } from "./saying.ts";
 const HIGH_WATER = "atoll-high-water";
 /** How soon a content that could not be had is asked for again. */
 const FETCH_AGAIN_MS = 15_000;
+/** Each may hold as much memory as a content may have. */
+const MOST_FETCHES = 4;
 
 export interface BundleController {
   reconcile(): Promise<void>;
@@ -47,7 +49,7 @@ export function makeBundles(options: BundleControllerOptions): BundleController 
   let highWaterLoaded = false;
   // What was fetched once and had the hash that the object names stays what it is: the same value, so that what was
   // compiled of it need not be compiled again.
-  const kept = new Map<string, { readonly hash: string; readonly fetched: Fetched }>();
+  const kept = new Map<string, { readonly hash: string; readonly fetched: Fetched; readonly at: number }>();
 
   async function loadHighWater(): Promise<void> {
     if (highWaterLoaded) return;
@@ -61,19 +63,53 @@ export function makeBundles(options: BundleControllerOptions): BundleController 
     highWaterLoaded = true;
   }
 
+  const fetching = new Set<string>();
+  /** A place outside the cluster may take its time: it is asked beside the queue, on which repairs wait too. */
+  function fetchRemote(bundle: PolicyBundle, hash: string): Fetched {
+    const { name } = bundle.metadata;
+    const known = kept.get(name);
+    const fresh = known !== undefined && known.hash === hash;
+    const due = !fresh || (!known.fetched.ok && now() - known.at >= FETCH_AGAIN_MS);
+    if (due && !fetching.has(hash) && fetching.size < MOST_FETCHES) {
+      fetching.add(hash);
+      void fetchContent(client, bundle, options.remote)
+        .then((fetched) => kept.set(name, { hash, fetched, at: now() }))
+        .finally(() => {
+          fetching.delete(hash);
+          options.again(0);
+        });
+    }
+    return fresh
+      ? known.fetched
+      : { ok: false, reason: "Fetching", message: "the content has been asked for", pending: true };
+  }
   async function fetchAll(list: readonly PolicyBundle[]): Promise<ReadonlyMap<string, Fetched>> {
     const result = new Map<string, Fetched>();
     for (const name of kept.keys()) if (!options.bundles.has(name)) kept.delete(name);
     for (const bundle of list) {
       const { name, uid = "" } = bundle.metadata;
-      const hash = `${uid} ${bundle.spec.contentHash}`;
-      const known = kept.get(name);
+      const { contentHash, content, source } = bundle.spec;
       const verified = judgements.get(name)?.steps.Verified.status === "True";
+      if (content === undefined && (source?.url !== undefined || source?.oci !== undefined)) {
+        // Another place may have it where this one has not: the location may be changed.
+        const place = verified ? "" : JSON.stringify(source);
+        const hash = `${uid} ${contentHash}`;
+        const known = kept.get(name);
+        result.set(
+          name,
+          verified && known?.hash.startsWith(hash) === true && known.fetched.ok
+            ? known.fetched
+            : fetchRemote(bundle, `${hash} ${place}`),
+        );
+        continue;
+      }
+      const hash = `${uid} ${contentHash}`;
+      const known = kept.get(name);
       const fetched =
-        known?.hash === hash && known.fetched.ok && (verified || bundle.spec.content !== undefined)
+        known?.hash === hash && known.fetched.ok && (verified || content !== undefined)
           ? known.fetched
-          : await fetchContent(client, bundle, options.remote);
-      kept.set(name, { hash, fetched });
+          : await fetchContent(client, bundle);
+      kept.set(name, { hash, fetched, at: now() });
       result.set(name, fetched);
     }
     return result;
@@ -155,7 +191,8 @@ export function makeBundles(options: BundleControllerOptions): BundleController 
       }
       const next = [...judgements.values()].map((j) => j.again).filter((t) => t !== undefined && t > now());
       if (next.length > 0) options.again(Math.min(2_000_000_000, Math.min(...next.map(Number)) - now() + 50));
-      if ([...fetched.values()].some((f) => !f.ok && f.again === true)) options.again(FETCH_AGAIN_MS);
+      if ([...fetched.values()].some((f) => !f.ok && (f.again === true || f.pending === true)))
+        options.again(FETCH_AGAIN_MS);
     },
   };
 }

@@ -22,6 +22,7 @@ export const REFUSALS = {
   Credential: "a credential of the guardian would be reached another way",
   ServiceAccountToken: "a token of the service account would reach the agent",
   Sysctls: "the pod sets sysctls",
+  Device: "a device would send packets that the lock does not see",
   Names: "the pod changes how names are resolved",
   RuntimeClass: "the lock is not proved for this RuntimeClass",
   ReservedName: "a name that begins with atoll- is the guardian's",
@@ -52,6 +53,10 @@ export const VOLUME_TYPES: readonly string[] = [
   "projected",
   "secret",
 ];
+
+/** Devices with a network of their own, by the names under which they are asked for; the same expression stands in `atoll-shape`. */
+export const NETWORK_DEVICES =
+  /rdma|infiniband|roce|hca|efa|sriov|sr-iov|netdevice|hostdev|vfio|vdpa|dpdk|mlnx|mellanox|smartnic/;
 
 export function credentialSecrets(entry: IndexEntry): ReadonlySet<string> {
   const names = new Set<string>();
@@ -89,6 +94,11 @@ export function checkPod(spec: JsonMap, entry: IndexEntry): Finding[] {
     say("Names", "`spec.dnsConfig` is set: remove it, the guardian resolves names");
   if (spec["dnsPolicy"] !== undefined && spec["dnsPolicy"] !== "ClusterFirst")
     say("Names", `\`spec.dnsPolicy\` is ${text(spec["dnsPolicy"])}: use ClusterFirst`);
+  if (list(spec["resourceClaims"]).length > 0)
+    say(
+      "Device",
+      "`spec.resourceClaims` is set: remove it, what a claim brings in cannot be seen at admission",
+    );
   const runtime = spec["runtimeClassName"];
   if (runtime !== undefined && !(entry.runtimeClasses ?? []).includes(text(runtime)))
     say(
@@ -186,6 +196,13 @@ export function checkContainer(container: JsonMap, pod: JsonMap, secrets: Readon
   const profile = text(map(effective("seccompProfile"))["type"]);
   if (profile !== "RuntimeDefault" && profile !== "Localhost")
     say("Seccomp", "set `seccompProfile.type` to RuntimeDefault or Localhost");
+  const resources = map(container["resources"]);
+  for (const device of new Set([
+    ...Object.keys(map(resources["limits"])),
+    ...Object.keys(map(resources["requests"])),
+  ]))
+    if (device.includes("/") && NETWORK_DEVICES.test(device))
+      say("Device", `resource \`${device}\` has a network of its own, past the lock: remove it`);
   for (const variable of list(container["env"])) {
     const secret = text(map(map(variable["valueFrom"])["secretKeyRef"])["name"]);
     if (secrets.has(secret))

@@ -35,6 +35,8 @@ export interface Reflector<T> {
 }
 
 const PAGE = 500;
+/** So long a watch has to stand for earlier failures to be forgotten. */
+const STOOD_MS = 5000;
 const text = (v: Json | undefined): string => (typeof v === "string" ? v : "");
 const LINE_LIMIT = 16 << 20;
 
@@ -104,6 +106,11 @@ export function reflect<T>(options: ReflectorOptions<T>): Reflector<T> {
     let current = version;
     let silent = false;
     let timer: NodeJS.Timeout | undefined;
+    let opened: number | undefined;
+    // A watch that stood has shown that all is well, also when nothing happened in it.
+    const forgive = (): void => {
+      if (opened !== undefined && performance.now() - opened >= STOOD_MS) failures = 0;
+    };
     const listen = (): void => {
       heard = performance.now();
       clearTimeout(timer);
@@ -124,6 +131,7 @@ export function reflect<T>(options: ReflectorOptions<T>): Reflector<T> {
         }),
         { signal: ending.signal, timeoutMs: silenceMs },
       );
+      opened = performance.now();
       for await (const event of lines(body, listen)) {
         const object = event["object"];
         if (!isMap(object)) throw new Error("an event without an object");
@@ -134,6 +142,7 @@ export function reflect<T>(options: ReflectorOptions<T>): Reflector<T> {
         current = versionOf(object) || current;
         failures = 0;
       }
+      forgive();
       options.onRestart?.("ended", "");
       return current;
     } catch (error) {
@@ -143,6 +152,7 @@ export function reflect<T>(options: ReflectorOptions<T>): Reflector<T> {
       options.onRestart?.(silent ? "silent" : gone ? "gone" : "error", message);
       // Any other ERROR event or refusal may mean that our version is of no use: begin from the list.
       if (error instanceof ApiError && error.status !== 429 && error.status < 500) return undefined;
+      forgive();
       failures++;
       await pause(error instanceof ApiError && error.retryAfterMs > 0 ? error.retryAfterMs : backoff());
       return current;

@@ -2,15 +2,18 @@
 
 import { inject } from "../inject/inject.ts";
 import { LABEL_GOVERNED, isMap } from "../kinds/kinds.ts";
-import type { IndexSpec, Json, JsonMap } from "../kinds/kinds.ts";
-import { verifyBundle } from "../../kernel/policy/policy.ts";
+import type { IndexSpec, Json, JsonMap, SidecarSpec } from "../kinds/kinds.ts";
+import { compilePolicy, lintPolicy, parsePolicy, verifyBundle } from "../../kernel/policy/policy.ts";
 import type { KeyBook } from "../../kernel/trust/trust.ts";
 import { timestampOf } from "../../kernel/contracts/contracts.ts";
-import type { JsonValue } from "../../kernel/contracts/contracts.ts";
+import type { JsonObject, JsonValue, PolicyDoc } from "../../kernel/contracts/contracts.ts";
+import { overlaps } from "./overlaps.ts";
 
 export interface ReviewFacts {
   readonly index: IndexSpec | undefined;
   namespaceLabels(name: string): Readonly<Record<string, string>> | undefined;
+  /** Every namespace's name and labels. */
+  namespaces(): Iterable<readonly [string, Readonly<Record<string, string>>]>;
   readonly roots: KeyBook | undefined;
   readonly requireSignature: boolean;
   readonly now: number;
@@ -72,15 +75,25 @@ export function mutatePod(review: Json, facts: ReviewFacts): Outcome | undefined
   };
 }
 
+const selectorsOf = (object: Json | undefined): string => {
+  const spec = isMap(object) && isMap(object["spec"]) ? object["spec"] : {};
+  return JSON.stringify([spec["namespaceSelector"] ?? null, spec["podSelector"] ?? null]);
+};
+
 /** Refuses early what the operator would refuse anyway, so that the person who applies it sees why. */
 export function validateKind(review: Json, facts: ReviewFacts): Outcome | undefined {
   const request = requestOf(review);
   if (request === undefined) return undefined;
   const uid = text(request["uid"]);
-  const admit: Outcome = { review: answer(uid, { allowed: true }), outcome: "admit", code: "Admitted" };
+  const admit = (...warnings: readonly string[]): Outcome => ({
+    review: answer(uid, { allowed: true, ...(warnings.length === 0 ? {} : { warnings }) }),
+    outcome: "admit",
+    code: warnings.length === 0 ? "Admitted" : "Warned",
+  });
   const object = request["object"];
-  if (!isMap(object) || text(request["operation"]) !== "CREATE") return admit;
-  if (object["kind"] === "PolicyBundle") {
+  const operation = text(request["operation"]);
+  if (!isMap(object) || !isMap(object["spec"])) return admit();
+  if (object["kind"] === "PolicyBundle" && operation === "CREATE") {
     if (facts.roots === undefined)
       return refusal(uid, "NotReady", "the trust roots are not known yet: try again in a moment");
     const bundle = { apiVersion: object["apiVersion"], kind: "PolicyBundle", spec: object["spec"] };
@@ -91,6 +104,52 @@ export function validateKind(review: Json, facts: ReviewFacts): Outcome | undefi
     // Content that lies elsewhere, and a beginning that is still to come, are for the operator.
     if (!verdict.ok && verdict.problem !== "content-missing" && verdict.problem !== "not-yet")
       return refusal(uid, verdict.code, `${verdict.code}: ${verdict.reason}`);
+    const content = object["spec"]["content"];
+    return isMap(content) ? validateContent(uid, content, object["spec"]["layer"], admit) : admit();
   }
-  return admit;
+  if (object["kind"] === "GuardianSidecar") {
+    // What changes nothing in the choice of pods, a freeze above all, waits for nobody's judgement.
+    const old = request["oldObject"];
+    if (facts.index === undefined || (operation === "UPDATE" && selectorsOf(old) === selectorsOf(object)))
+      return admit();
+    const meta = isMap(object["metadata"]) ? object["metadata"] : {};
+    const spec = object["spec"] as unknown as SidecarSpec;
+    const { certain, possible } = overlaps(text(meta["name"]), spec, facts.index, facts.namespaces());
+    if (certain.length > 0)
+      return refusal(
+        uid,
+        "Overlap",
+        `its pods are taken by ${certain.join(", ")} as well, and a pod that two take is refused: narrow namespaceSelector or podSelector`,
+      );
+    return admit(
+      ...possible.map((words) => `a pod could have labels that ${words} takes too; such a pod is refused`),
+    );
+  }
+  return admit();
+}
+
+function validateContent(
+  uid: string,
+  content: JsonMap,
+  layer: Json | undefined,
+  admit: (...warnings: readonly string[]) => Outcome,
+): Outcome {
+  let doc: PolicyDoc;
+  try {
+    doc = parsePolicy(JSON.parse(JSON.stringify(content)) as JsonObject);
+    if (layer === "P1") compilePolicy(JSON.parse(JSON.stringify(content)) as JsonObject);
+  } catch (error) {
+    return refusal(
+      uid,
+      "CompileFailed",
+      `the content does not compile: ${error instanceof Error ? error.message : ""}`,
+    );
+  }
+  const findings = lintPolicy(doc);
+  // The API server shows no more than a few hundred characters of each, and 4 KiB of all.
+  return admit(
+    ...findings
+      .slice(0, 10)
+      .map(({ lint, path, message, hint }) => `${lint} at ${path}: ${message}; ${hint}`.slice(0, 240)),
+  );
 }

@@ -26,6 +26,8 @@ export interface WebhookOptions {
   /** Addresses for which the certificate is also good; for tests that have no Service. */
   readonly addresses?: readonly string[];
   readonly refreshMs?: number;
+  /** How long a stopping replica goes on answering over connections that it has. */
+  readonly drainMs?: number;
 }
 export interface Webhook {
   readonly port: number;
@@ -110,6 +112,7 @@ export async function startWebhook(options: WebhookOptions): Promise<Webhook> {
   const facts = (): ReviewFacts => ({
     index,
     namespaceLabels: (name) => namespaces.items.get(name),
+    namespaces: () => namespaces.items,
     roots,
     requireSignature: options.requireSignature,
     now: Date.now(),
@@ -139,7 +142,11 @@ export async function startWebhook(options: WebhookOptions): Promise<Webhook> {
         seconds.observe((performance.now() - began) / 1000);
         const answer = Buffer.from(JSON.stringify(outcome.review), "utf8");
         response
-          .writeHead(200, { "content-type": "application/json", "content-length": answer.length })
+          .writeHead(200, {
+            "content-type": "application/json",
+            "content-length": answer.length,
+            ...(stopped ? { connection: "close" } : {}),
+          })
           .end(answer);
       })
       // A review that we cannot read is no answer; the API server's policies decide without us.
@@ -226,10 +233,17 @@ export async function startWebhook(options: WebhookOptions): Promise<Webhook> {
     async stop() {
       stopped = true;
       clearInterval(timer);
+      // Whoever still sends over a kept connection is answered, and told that it was the last time there: a connection that we
+      // closed first could take a review with it that is just on its way.
+      const end = performance.now() + (options.drainMs ?? 3000);
+      const connections = (): Promise<number> =>
+        new Promise((resolve) => https.getConnections((_, count) => resolve(count)));
+      while (performance.now() < end && (await connections()) > 0)
+        await new Promise((resolve) => setTimeout(resolve, 50));
       for (const r of [indices, namespaces, trust]) r.stop();
-      https.closeIdleConnections();
       await new Promise<void>((resolve) => {
         https.close(() => resolve());
+        https.closeIdleConnections();
         setTimeout(() => https.closeAllConnections(), 2000).unref();
       });
     },

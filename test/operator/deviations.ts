@@ -309,6 +309,20 @@ export const REFUSED: readonly Case[] = [
     "sysctls",
   ],
   [
+    "a device with a network of its own",
+    (p) =>
+      void (agent(p)["resources"] = {
+        limits: { "rdma/hca_shared": "1" },
+        requests: { "rdma/hca_shared": "1" },
+      }),
+    "network of its own",
+  ],
+  [
+    "a resource claim",
+    (p) => void (spec(p)["resourceClaims"] = [{ name: "nic", resourceClaimTemplateName: "nic" }]),
+    "resource claim",
+  ],
+  [
     "hostAliases",
     (p) => void (spec(p)["hostAliases"] = [{ ip: "1.2.3.4", hostnames: ["api.example"] }]),
     "hostAliases",

@@ -9,7 +9,11 @@ import { admitsAddress } from "../../operator/bundle/remote.ts";
 import { fetchContent } from "../../operator/bundle/fetch.ts";
 import type { RemoteOptions } from "../../operator/bundle/fetch.ts";
 import type { PolicyBundle } from "../../operator/kinds/kinds.ts";
+import { makeBundles } from "../../operator/controllers/bundles.ts";
+import { ApiError } from "../../operator/runtime/runtime.ts";
 import type { Client } from "../../operator/runtime/runtime.ts";
+import { parseTrustRoots } from "../../kernel/trust/trust.ts";
+import { ROOTS, bundle as bundleOf } from "./whole.ts";
 
 const authority = makeAuthority(new Date(), 3_600_000);
 const leaf = makeLeaf(
@@ -253,4 +257,58 @@ test("a registry that answers with anything but what the digests say is found ou
   seen = [];
   expect(await oci(`${place}/../admin@${digest(MANIFEST)}`)).toMatchObject({ reason: "Malformed" });
   expect(seen).toEqual([]);
+});
+
+test("a place that does not answer holds up nothing else, and what it says later is taken up", async () => {
+  const signed = bundleOf({ version: 1 });
+  const inline = { ...signed, metadata: { name: "inline", uid: "1" } } as unknown as PolicyBundle;
+  const { content, ...spec } = inline.spec;
+  const afar: PolicyBundle = {
+    metadata: { name: "afar", uid: "2" },
+    spec: { ...spec, bundleId: spec.bundleId, source: { url: { url: `https://${place}/policy.json` } } },
+  };
+  let release: () => void = () => undefined;
+  const released = new Promise<void>((resolve) => (release = resolve));
+  answer = (_, response) => void released.then(() => response.end(JSON.stringify(content)));
+  const said = new Map<string, string>();
+  const waits: number[] = [];
+  const controller = makeBundles({
+    client: {
+      json: () => Promise.reject(new ApiError(404, "NotFound", "there is none")),
+      stream: () => Promise.reject(new Error("nobody watches")),
+      close: () => undefined,
+    },
+    saying: {
+      status: (_, object, status) => {
+        for (const c of status.conditions ?? [])
+          said.set(`${object.metadata.name} ${c.type}`, `${c.status} ${c.reason}`);
+        return Promise.resolve();
+      },
+      warn: () => undefined,
+    },
+    bundles: new Map([inline, afar].map((b) => [b.metadata.name, b])),
+    sidecars: new Map(),
+    roots: () => parseTrustRoots(ROOTS),
+    requireSignature: true,
+    running: () => [],
+    now: Date.now,
+    remote: here,
+    onCommitted: () => undefined,
+    again: (ms) => void waits.push(ms),
+  });
+  await controller.reconcile();
+  expect(said.get("inline Active")).toBe("True Active");
+  expect(said.get("afar Fetched")).toBe("Unknown Fetching");
+  while (seen.length === 0) await new Promise((resolve) => setTimeout(resolve, 10));
+  expect(seen).toEqual(["/policy.json"]);
+  // Asked once, however often the controller looks.
+  await controller.reconcile();
+  expect(seen).toEqual(["/policy.json"]);
+  release();
+  while (!waits.includes(0)) await new Promise((resolve) => setTimeout(resolve, 10));
+  await controller.reconcile();
+  expect(said.get("afar Fetched")).toBe("True Url");
+  expect(said.get("afar Compiled")).toBe("True Compiled");
+  await controller.reconcile();
+  expect(seen).toEqual(["/policy.json"]);
 });

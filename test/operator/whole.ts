@@ -124,7 +124,8 @@ export async function clientOf(api: Api, serviceAccount: string): Promise<Client
   return clientFrom(accessFromConfig(config));
 }
 
-export interface WholeOptions extends Partial<Pick<ControllersOptions, "canary" | "canaryWatch">> {
+export interface WholeOptions
+  extends Partial<Pick<ControllersOptions, "canary" | "canaryWatch" | "remote" | "evictionGraceMs">> {
   /** False: nothing is judged on application, so that all falls to the operator. */
   readonly validate?: boolean;
   readonly plane?: ControlPlaneOptions;
@@ -158,6 +159,7 @@ export async function startWhole({
     log,
     addresses: ["127.0.0.1"],
     refreshMs: 200,
+    drainMs: 0,
     ...(lives === undefined ? {} : { lives }),
   });
   for (const object of yamlFile("charts/atoll/templates/webhooks.yaml")) {
