@@ -5,9 +5,12 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { Registry } from "prom-client";
 import { afterEach, expect, test } from "vitest";
+import { writeJournalPack } from "../../cli/export.ts";
+import { judge } from "../../cli/verify.ts";
+import { verifierFromRaw } from "../../kernel/crypto/crypto.ts";
 import { timestampOf } from "../../kernel/contracts/contracts.ts";
 import type { JsonObject } from "../../kernel/contracts/contracts.ts";
-import { ROTATION, publishKey, signAct } from "../../kernel/trust/trust.ts";
+import { ROTATION, publishKey, signAct, trustRoots } from "../../kernel/trust/trust.ts";
 import { makeAuthority, makeLeaf } from "../../operator/certificates/certificates.ts";
 import { startControl } from "../../operator/control/control.ts";
 import type { StreamEvent } from "../../operator/control/control.ts";
@@ -15,7 +18,9 @@ import { storedKeys } from "../../operator/control/identity.ts";
 import type { JsonMap } from "../../operator/kinds/kinds.ts";
 import { ApiError } from "../../operator/runtime/runtime.ts";
 import type { Client } from "../../operator/runtime/runtime.ts";
+import { linkGuardian } from "../../sidecar/pod/link.ts";
 import { openStream } from "../../sidecar/stream/stream.ts";
+import { scene as guardianScene } from "../surfaces/scene.ts";
 import { binding, registrarOf } from "../evidence/registered.ts";
 import { newSigner } from "../journal/scene.ts";
 
@@ -56,7 +61,8 @@ const rotation = (old: Keys, next: Keys): JsonObject =>
 
 async function scene() {
   const client = configMaps();
-  const { registrar, events } = await registrarOf(newSigner());
+  const by = newSigner();
+  const { registrar, events } = await registrarOf(by);
   let down = false;
   const chain = {
     publish: async (_: unknown, key: string) =>
@@ -95,11 +101,30 @@ async function scene() {
   writeFileSync(join(folder, "ca.crt"), authority.certificate);
   writeFileSync(join(folder, "token"), "token");
   return {
+    by,
     registrar,
     events,
     client,
     chain,
     setDown: (value: boolean) => (down = value),
+    /** What the operator sends when the registry has gone on. */
+    tell: async () => {
+      const revoked = await registrar.revokedOf(POD);
+      const data = {
+        ...(await registrar.head()),
+        ...(revoked === undefined ? {} : { revoked: { ...revoked } }),
+      };
+      control.send({ podUid: POD }, { event: "trust", data });
+    },
+    settings: () => ({
+      controlUrl: `https://localhost:${control.port}`,
+      controlCa: join(folder, "ca.crt"),
+      controlToken: join(folder, "token"),
+      podUid: POD,
+      bundleId: "scene",
+      ceilingId: "",
+      journalDir: folder,
+    }),
     restart: async () => {
       await control.stop();
       control = await begin();
@@ -206,4 +231,64 @@ test("a chain that was lost with its store learns from the copy again", async ()
   expect(await keys.publish(identity, Buffer.from(next.publicKey).toString("hex"))).toBe(true);
   expect((await fresh.registrar.keysOf(POD)).map((k) => k.keyId)).toEqual([first.keyId, next.keyId]);
   expect(await keys.publish(identity, Buffer.from(first.publicKey).toString("hex"))).toBe(false);
+});
+
+test("a guardian in a pod: its key followed by another, its pack held against the registry, its revocation heard", async () => {
+  const s = await scene();
+  let link: ReturnType<typeof linkGuardian> | undefined;
+  const it = await guardianScene({
+    pod: {
+      heartbeatAgeMs: () => "unbound",
+      broken: () => undefined,
+      opened: () => undefined,
+      publish: async (act) => await link?.rotate(act),
+    },
+  });
+  cleanup.push(() => it.close());
+  const { guardian } = it;
+  link = linkGuardian({
+    guardian,
+    settings: s.settings(),
+    first: { bundle: undefined, ceiling: undefined },
+    more: () => ({}),
+    say: () => undefined,
+    log: () => undefined,
+    way: {
+      resolver: {
+        resolve: () => Promise.resolve({ kind: "addresses", addresses: ["127.0.0.1"] }),
+        close: () => undefined,
+      },
+    },
+  });
+  cleanup.push(() => link?.close());
+  const first = guardian.signer;
+  await until(() => guardian.keys.trustHead(first.keyId).height === 1);
+  const { old, key } = await guardian.rotation.rotate("test");
+  expect([old, key]).toEqual([first.keyId, guardian.signer.keyId]);
+  expect(old).not.toBe(key);
+  expect(guardian.keys.trustHead(key).height).toBe(2);
+  await guardian.journal.checkpoint();
+  const pack = join(it.folder, "pack.tar");
+  const exported = async (): Promise<void> => {
+    const registry = await s.events();
+    await writeJournalPack({
+      dir: join(it.folder, "journal"),
+      signer: guardian.signer,
+      file: pack,
+      registry,
+    });
+  };
+  await exported();
+  const verifier = verifierFromRaw(s.by.publicKey);
+  const roots = trustRoots([{ role: "registrar", keyId: verifier.keyId, verifier }]);
+  expect(judge(pack, roots)).toMatchObject({ kind: "pack", report: { registry: { height: 2 } } });
+  expect(guardian.ready()).toEqual({ ok: true, why: "" });
+  await s.registrar.revoke(POD, "", "stolen");
+  await s.tell();
+  await until(() => !guardian.ready().ok);
+  expect(guardian.ready().why).toContain("revoked: stolen");
+  expect(guardian.keys.revoked).toBe("stolen");
+  await expect(guardian.rotation.rotate("again")).rejects.toThrow("revoked");
+  await exported();
+  expect(judge(pack, roots)).toMatchObject({ finding: { code: "TRUST_KEY_REVOKED" } });
 });
