@@ -28,13 +28,27 @@ export async function shownTo(
   }
   return true;
 }
-function pieces(text: string, width: number): string[] {
-  const characters = Array.from(text);
+/** A line in rows of the terminal's width, broken at a space where one is near the end. */
+export function pieces(text: string, width: number): string[] {
   const out: string[] = [];
-  for (let at = 0; at === 0 || at < characters.length; at += width)
-    out.push(characters.slice(at, at + width).join(""));
-  return out;
+  let row: string[] = [];
+  let used = 0;
+  for (const character of text) {
+    const wide = columnsOf(character);
+    if (used + wide > width) {
+      const space = row.lastIndexOf(" ");
+      const keep = space > row.length / 2 ? row.splice(space + 1) : [];
+      out.push(row.join(""));
+      row = keep;
+      used = keep.reduce((sum, c) => sum + columnsOf(c), 0);
+    }
+    row.push(character);
+    used += wide;
+  }
+  return [...out, row.join("")];
 }
+// Rather too wide than too narrow: a page that is longer than the screen would push its beginning out of sight.
+const columnsOf = (character: string): number => ((character.codePointAt(0) ?? 0) >= 0x1100 ? 2 : 1);
 
 export async function question(io: Io, text: string): Promise<string> {
   if (io.stdin !== process.stdin) return "";

@@ -8,6 +8,7 @@ import OpenAI from "openai";
 import { afterEach, expect, test } from "vitest";
 import { approve, approvals, override, reject, review } from "../../cli/approve.ts";
 import { freeze, unfreeze } from "../../cli/freeze.ts";
+import { pieces } from "../../cli/screen.ts";
 import { hiddenIn, visible } from "../../cli/visible.ts";
 import { judge } from "../../cli/verify.ts";
 import type { JsonObject } from "../../kernel/contracts/contracts.ts";
@@ -392,4 +393,23 @@ test("what an approver sees hides nothing, and secrets are redacted", async () =
   for (const fine of ["Привет, мир", "日本語", "naïve café", "عربى", "a b", "e\u0301"])
     expect(visible(fine)).toBe(fine);
   await agent.close();
+});
+
+test("a row of the terminal loses nothing of a line, and is never wider than the terminal", () => {
+  for (const line of [
+    "",
+    "a",
+    "word ".repeat(40),
+    "x".repeat(333),
+    `  ${"y".repeat(70)} z z z`,
+    "日本語 ".repeat(30),
+  ])
+    for (const width of [20, 79, 80]) {
+      const rows = pieces(line, width);
+      expect(rows.join("")).toBe(line);
+      const columns = (row: string): number =>
+        Array.from(row).reduce((n, c) => n + (c > "\u1100" ? 2 : 1), 0);
+      for (const row of rows) expect(columns(row)).toBeLessThanOrEqual(width);
+    }
+  expect(pieces("If approved, the agent changes it", 25)).toEqual(["If approved, the agent ", "changes it"]);
 });
