@@ -281,11 +281,17 @@ function outcome(text: string, program: ReturnType<typeof compileExpression>): s
 }
 const ruled = policy("true");
 
-test("every expression costs, reads, is refused and comes to what is written down", () => {
-  const lines = EXPRESSIONS.map(line);
-  if (process.env["ATOLL_GOLDEN"] === "write") writeFileSync(FILE, `${lines.join("\n")}\n`);
-  const golden = readFileSync(FILE, "utf8").trimEnd().split("\n");
-  expect(lines.length).toBeGreaterThan(1_000);
-  expect(lines.filter((l, i) => l !== golden[i])).toEqual([]);
-  expect(golden.length).toBe(lines.length);
+if (process.env["ATOLL_GOLDEN"] === "write") writeFileSync(FILE, `${EXPRESSIONS.map(line).join("\n")}\n`);
+const golden = readFileSync(FILE, "utf8").trimEnd().split("\n");
+test("as many expressions as are written down are looked at", () => {
+  expect(EXPRESSIONS.length).toBeGreaterThan(1_000);
+  expect(golden.length).toBe(EXPRESSIONS.length);
 });
+const PART = 40;
+test.each(Array.from({ length: Math.ceil(golden.length / PART) }, (_, i) => i * PART))(
+  "every expression from the %s. on costs, reads, is refused and comes to what is written down",
+  (from) => {
+    const lines = EXPRESSIONS.slice(from, from + PART).map(line);
+    expect(lines.filter((l, i) => l !== golden[from + i])).toEqual([]);
+  },
+);
