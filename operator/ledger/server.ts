@@ -30,11 +30,16 @@ const HELD = 48 << 20;
 /** What of a ledger's requests is being read or judged. */
 interface Desk {
   held: number;
-  readonly pods: Set<string>;
+  readonly pods: Map<string, Taken>;
+}
+interface Taken {
+  readonly request: IncomingMessage;
+  /** Its body is not whole yet. */
+  reading: boolean;
 }
 const desks = new WeakMap<Ledger, Desk>();
 function deskOf(ledger: Ledger): Desk {
-  const desk = desks.get(ledger) ?? { held: 0, pods: new Set<string>() };
+  const desk = desks.get(ledger) ?? { held: 0, pods: new Map<string, Taken>() };
   desks.set(ledger, desk);
   return desk;
 }
@@ -100,15 +105,18 @@ export async function answerGuardian(
   if (!Number.isSafeInteger(length) || length < 0 || length > MOST)
     return answer(response, 413, { error: `more than ${MOST} bytes` });
   const desk = deskOf(ledger);
-  // One guardian ships one thing after the other; the others do not wait for its many.
-  if (desk.pods.has(pod) || desk.held + length > HELD)
+  const before = desk.pods.get(pod);
+  // One guardian ships one thing after the other: a half request of its is one that it has given up.
+  if (before?.reading === true) before.request.destroy();
+  else if (before !== undefined || desk.held + length > HELD)
     return answer(response, 503, { error: "the ledger is busy" });
-  desk.pods.add(pod);
+  const mine = { request, reading: true };
+  desk.pods.set(pod, mine);
   desk.held += length;
   try {
-    await take(ledger, pod, from, request, response);
+    await take(ledger, pod, from, mine, response);
   } finally {
-    desk.pods.delete(pod);
+    if (desk.pods.get(pod) === mine) desk.pods.delete(pod);
     desk.held -= length;
   }
 }
@@ -117,10 +125,11 @@ async function take(
   ledger: Ledger,
   pod: string,
   from: number,
-  request: IncomingMessage,
+  taken: Taken,
   response: ServerResponse,
 ): Promise<void> {
-  const body = await bodyOf(request);
+  const body = await bodyOf(taken.request);
+  taken.reading = false;
   if (body === undefined) return answer(response, 413, { error: `more than ${MOST} bytes` });
   const lines = body.split("\n");
   if (lines.pop() !== "") return answer(response, 400, { error: "the last record does not end" });

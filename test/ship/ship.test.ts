@@ -1,4 +1,5 @@
 import { cpSync, rmSync } from "node:fs";
+import { request } from "node:http";
 import { afterEach, describe, expect, test } from "vitest";
 import { openStore, serveLedger } from "../../operator/ledger/ledger.ts";
 import type { LedgerServer, LedgerStore } from "../../operator/ledger/ledger.ts";
@@ -280,5 +281,16 @@ test("the server takes one request of a guardian at a time, and not more of all 
   gates.resolve();
   for (const answer of await Promise.all(first)) expect(answer.status).toBe(200);
   expect((await post("a", 10)).status).toBe(200);
+  // A half request that its guardian has given up does not keep it away.
+  const half = request({
+    port: server.port,
+    path: "/v1/ledger?from=0",
+    method: "POST",
+    headers: { authorization: "Bearer f" },
+  });
+  half.on("error", () => undefined);
+  half.write("x");
+  await new Promise((r) => setTimeout(r, 200));
+  expect((await post("f", 10)).status).toBe(200);
   expect((await post("e", 17 << 20)).status).toBe(413);
 });
