@@ -4,6 +4,8 @@ import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node
 import { join, relative } from "node:path";
 import { build, type BuildResult, type Plugin } from "esbuild";
 import { Failure } from "./failure.ts";
+import { buildPrecompiled } from "./precompiled.ts";
+import type { Program } from "./precompiled.ts";
 
 export const root: string = join(import.meta.dirname, "..");
 export const dist: string = join(root, "dist");
@@ -18,13 +20,15 @@ type Bundle = {
 export const bundles: readonly Bundle[] = [
   // The gate and its startup probe run in every pod and must not read the guardian's five megabytes first.
   { file: "sidecar.js", entry: "sidecar/main.ts", apart: { "./pod/pod.ts": "./guardian.js" } },
-  { file: "guardian.js", entry: "sidecar/pod/pod.ts" },
   { file: "executor.js", entry: "kernel/runtime/sandbox/executor.ts" },
   { file: "operator.js", entry: "operator/main.ts" },
   { file: "webhook.js", entry: "operator/webhook.ts" },
   { file: "gateway.js", entry: "operator/gateway.ts" },
   { file: "atoll.js", entry: "cli/atoll.ts" },
 ];
+
+/** What starts in every pod and is waited for. */
+export const guardian: Program = { name: "guardian", exports: { runPod: "sidecar/pod/pod.ts" } };
 
 export type Built = {
   readonly files: readonly string[];
@@ -84,15 +88,20 @@ export async function buildBundles(report: (line: string) => void): Promise<Buil
   const present = bundles.filter((b) => existsSync(join(root, b.entry)));
   const folders = new Set<string>();
   const files: string[] = [];
-  for (const { file, entry } of present) {
-    const done = await bundle(file, dist);
+  const note = (done: BuildResult<{ metafile: true }>): void => {
     for (const path of Object.keys(done.metafile.inputs)) {
       const folder = packageOf(relative(root, join(root, path)));
       if (folder !== undefined) folders.add(folder);
     }
+  };
+  for (const { file, entry } of present) {
+    note(await bundle(file, dist));
     files.push(file);
     report(`dist/${file} from ${entry}`);
   }
+  note(await buildPrecompiled(guardian, root, dist));
+  files.push("guardian.js", "guardian.cjs", "guardian.cache");
+  report("dist/guardian.js, .cjs and .cache from sidecar/pod/pod.ts");
   // The folder's own statement that its .js files are modules.
   writeFileSync(join(dist, "package.json"), '{"type":"module"}\n');
   const { lockRules } = await import("../sidecar/lock/lock.ts");

@@ -28,6 +28,8 @@ export const recipes: readonly Recipe[] = [
     parts: [
       { file: "sidecar.js", path: "opt/atoll/sidecar.js" },
       { file: "guardian.js", path: "opt/atoll/guardian.js" },
+      { file: "guardian.cjs", path: "opt/atoll/guardian.cjs" },
+      { file: "guardian.cache", path: "opt/atoll/guardian.cache" },
       { file: "executor.js", path: "opt/atoll/executor.js" },
       { file: "package.json", path: "opt/atoll/package.json" },
       { file: "lock.nft", path: "etc/atoll/lock.nft" },

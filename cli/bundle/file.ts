@@ -33,10 +33,21 @@ export function readBundleFile(path: string): BundleFile {
     .split(/^---\n/m)
     .filter((part) => part.trim() !== "");
   if (more.length > 0) throw new ContractError(path, "holds more than a PolicyBundle and its ConfigMap");
-  const manifest = objectFrom(readYaml(first, path).value, "");
+  const manifest = objectFrom(valueOf(first, path), "");
   const bundle = parseBundle(manifest);
   if (second === undefined) return { manifest, bundle, content: bundle.content };
-  return { manifest, bundle, content: bundle.content ?? contentOf(readYaml(second, path).value, bundle) };
+  return { manifest, bundle, content: bundle.content ?? contentOf(valueOf(second, path), bundle) };
+}
+
+/** JSON is YAML too, and read as JSON it is read a hundred times faster. */
+function valueOf(text: string, path: string): JsonValue {
+  if (text.trimStart().startsWith("{"))
+    try {
+      return parseJson(text, LIMITS.policy);
+    } catch {
+      // What is wrong with it is said with a line and a column.
+    }
+  return readYaml(text, path).value;
 }
 
 function contentOf(value: JsonValue, bundle: Bundle): JsonObject {

@@ -43,7 +43,8 @@ const isArray = (v: JsonValue): v is readonly JsonValue[] => Array.isArray(v);
 /** By UTF-16 code unit, as the language compares. Few keys are put in place faster by hand. */
 function sorted(keys: string[]): string[] {
   if (keys.length > 32) return keys.sort();
-  for (const [i, key] of keys.entries()) {
+  for (let i = 1; i < keys.length; i++) {
+    const key = keys[i] ?? "";
     let place = i;
     for (; place > 0; place--) {
       const before = present(keys[place - 1]);

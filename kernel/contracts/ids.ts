@@ -90,6 +90,17 @@ export const timestampFrom = (v: unknown, path: string): Timestamp =>
   must(v, isTimestamp, path, "a UTC time with milliseconds, `2026-11-20T08:17:06.123Z`");
 
 /** The timestamp of a moment that the caller brings, in milliseconds since 1970. */
-export const timestampOf = (epochMs: number): Timestamp =>
-  must(new Date(epochMs).toISOString(), isWritten, "time", "a year from 0000 to 9999");
+export function timestampOf(epochMs: number): Timestamp {
+  if (epochMs !== lastMoment.ms)
+    lastMoment = {
+      ms: epochMs,
+      text: must(new Date(epochMs).toISOString(), isWritten, "time", "a year from 0000 to 9999"),
+    };
+  return lastMoment.text;
+}
+/** Much happens in one millisecond. */
+let lastMoment: { readonly ms: number; readonly text: Timestamp } = {
+  ms: 0,
+  text: must("1970-01-01T00:00:00.000Z", isWritten, "time", ""),
+};
 export const epochOf = (t: Timestamp): number => Date.parse(t);

@@ -178,8 +178,9 @@ export interface Policy {
     readonly inputs: "full" | "redacted" | "hashes";
     /** The value itself where nothing is blotted out. */
     readonly blot: (value: JsonValue) => JsonValue;
-    readonly args: (hash: Hash, value: JsonValue) => Input;
-    readonly facts: (hash: Hash, value: JsonValue) => Input;
+    /** `text`: the canonical form of the value, by which it was hashed. */
+    readonly args: (hash: Hash, value: JsonValue, text: string) => Input;
+    readonly facts: (hash: Hash, value: JsonValue, text: string) => Input;
   };
   readonly concurrentCalls: number;
   readonly requestsPerSecond: number;

@@ -253,6 +253,8 @@ export interface Input {
   readonly hash: Hash;
   readonly redacted: boolean;
   readonly value: JsonValue;
+  /** The canonical form of `value`, by whom it is at hand. */
+  readonly text?: string;
 }
 
 /** What the executor and the guardian's shell need of a journal. */

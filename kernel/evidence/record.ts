@@ -12,12 +12,8 @@ export type Entry =
   | { readonly kind: "input"; readonly input: Input; readonly text: string };
 
 export const inputText = (input: Input): string =>
-  canonicalize({
-    type: "atoll.dev/input/v1",
-    hash: input.hash,
-    redacted: input.redacted,
-    value: input.value,
-  });
+  // In canonical order; the value was often written out already, to be hashed.
+  `{"hash":"${input.hash}","redacted":${input.redacted},"type":"atoll.dev/input/v1","value":${input.text ?? canonicalize(input.value)}}`;
 
 const INPUT_LIMITS = { bytes: 64 << 20, keys: 1_000_000, depth: 70 };
 // In canonical form an input begins with its hash, and no node does.

@@ -1,5 +1,6 @@
 // What goes into the record of a call, and what is answered where there is none.
 
+import { canonicalize } from "../canonicalize/canonicalize.ts";
 import type {
   Code,
   DecisionId,
@@ -13,7 +14,7 @@ import type {
   SealedNode,
   ToolCall,
 } from "../contracts/contracts.ts";
-import { hashJson } from "../crypto/crypto.ts";
+import { sha256 } from "../crypto/crypto.ts";
 import type { Verdict } from "../guardian/guardian.ts";
 import type { Judged } from "../receipts/receipts.ts";
 import { refusal } from "./request.ts";
@@ -54,9 +55,13 @@ export function written({ call, policy, facts }: Case): {
   readonly inputs: readonly Input[];
 } {
   const value: JsonValue = { ...facts };
-  const factsHash = hashJson(value);
+  const text = canonicalize(value);
+  const factsHash = sha256(text);
   const { args, facts: recorded } = policy.recording;
-  return { factsHash, inputs: [args(call.argsHash, call.args), recorded(factsHash, value)] };
+  return {
+    factsHash,
+    inputs: [args(call.argsHash, call.args, call.argsText), recorded(factsHash, value, text)],
+  };
 }
 
 /** The same judgement with another end. */

@@ -17,19 +17,21 @@ export function compileRecording(
 ): Recording {
   const compiled = patterns.map((p, i) => compile(p, at(path, i)));
   const blot = (value: JsonValue): JsonValue => (compiled.length === 0 ? value : blotted(value, compiled));
-  const record = (hash: Input["hash"], value: JsonValue, kept: JsonValue): Input => ({
-    hash,
-    redacted: kept !== value,
-    value: kept,
-  });
+  const record = (hash: Input["hash"], value: JsonValue, text: string, kept: JsonValue): Input =>
+    kept === value ? { hash, redacted: false, value, text } : { hash, redacted: true, value: kept };
   return {
     inputs,
     blot,
-    args: (hash, value) =>
-      record(hash, value, inputs === "full" ? value : inputs === "hashes" ? null : blot(value)),
+    args: (hash, value, text) =>
+      record(hash, value, text, inputs === "full" ? value : inputs === "hashes" ? null : blot(value)),
     // Facts hold the arguments of earlier calls as evidence, and nothing else that a caller wrote.
-    facts: (hash, value) =>
-      record(hash, value, inputs === "full" ? value : inputs === "hashes" ? withoutArgs(value) : blot(value)),
+    facts: (hash, value, text) =>
+      record(
+        hash,
+        value,
+        text,
+        inputs === "full" ? value : inputs === "hashes" ? withoutArgs(value) : blot(value),
+      ),
   };
 }
 

@@ -53,7 +53,15 @@ export const EMPTY_USAGE: Usage = {
 };
 
 /** Hash of the gates that ran, in order; "" when none did. */
-export const gatesHash = (ran: readonly GateName[]): Hash | "" => (ran.length === 0 ? "" : hashJson(ran));
+export function gatesHash(ran: readonly GateName[]): Hash | "" {
+  if (ran.length === 0) return "";
+  const names = ran.join(" ");
+  let hash = gatesHashes.get(names);
+  // The gates run in one order, so there are as many lists as gates.
+  if (hash === undefined) gatesHashes.set(names, (hash = hashJson(ran)));
+  return hash;
+}
+const gatesHashes = new Map<string, Hash>();
 /** Hash of the sorted overlay hashes; "" without overlays. */
 export const overlayHash = (overlays: readonly Hash[]): Hash | "" =>
   overlays.length === 0 ? "" : hashJson([...overlays].sort());

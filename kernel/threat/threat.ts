@@ -144,8 +144,11 @@ function note(state: State, level: ThreatLevel, code: Finding["code"], detail: s
   if (state.findings.size < 32) state.findings.set(`${code} ${detail}`, { code, detail });
 }
 
+/** Names, numbers and short paths, of which most arguments are made: every sign below is longer or has other characters. */
+const HARMLESS = /^[\w./,:="'{}-]{0,15}$/;
+
 function scanText(text: string, state: State, depth: number, via: string): void {
-  if (text.length < 4) return;
+  if (text.length < 4 || (text.length < 16 && HARMLESS.test(text))) return;
   const hidden = hiddenCharacters(text);
   if (hidden !== null) note(state, hidden.level, "UNICODE_OBFUSCATION_DETECTED", hidden.says + via);
   const plain = hidden === null ? text : hidden.visible;

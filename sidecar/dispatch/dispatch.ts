@@ -3,17 +3,19 @@
 import { readFileSync, statSync } from "node:fs";
 import { join } from "node:path";
 import { Pool } from "undici";
-import type { Dispatcher } from "undici";
 import type { ConnectorPolicy } from "../../kernel/contracts/contracts.ts";
-import { UpstreamError } from "./failure.ts";
-import { withoutSecrets } from "./leak.ts";
+import { Answer } from "./answer.ts";
+import { UpstreamError, upstreamError } from "./failure.ts";
+import { refuseSecrets, withoutSecrets } from "./leak.ts";
 
-export { UpstreamError } from "./failure.ts";
+export { UpstreamError, upstreamError } from "./failure.ts";
 
 export interface UpstreamReply {
   readonly status: number;
   readonly headers: Readonly<Record<string, string>>;
   readonly body: AsyncIterable<Uint8Array>;
+  /** All of the body, in place of reading it. */
+  whole(): Promise<Uint8Array>;
 }
 export interface UpstreamRequest {
   readonly method: "GET" | "POST" | "DELETE";
@@ -21,7 +23,8 @@ export interface UpstreamRequest {
   readonly headers: Readonly<Record<string, string>>;
   readonly body: string;
   readonly timeoutMs: number;
-  readonly signal?: AbortSignal;
+  /** Whichever of them comes first ends the request. */
+  readonly signals?: readonly AbortSignal[];
 }
 
 export interface Upstreams {
@@ -31,29 +34,14 @@ export interface Upstreams {
   close(): Promise<void>;
 }
 
-const MOST = 32 << 20;
-const UNSENT: ReadonlySet<string> = new Set([
-  "ECONNREFUSED",
-  "ENOTFOUND",
-  "EAI_AGAIN",
-  "EHOSTUNREACH",
-  "ENETUNREACH",
-  "UND_ERR_CONNECT_TIMEOUT",
-  "UND_ERR_DESTROYED",
-  "CERT_HAS_EXPIRED",
-  "DEPTH_ZERO_SELF_SIGNED_CERT",
-  "UNABLE_TO_VERIFY_LEAF_SIGNATURE",
-  "ERR_TLS_CERT_ALTNAME_INVALID",
-]);
-
 export function createUpstreams(options: {
   /** Folder with one file for each credential; "" when there is none. */
   readonly credentials: string;
   readonly connect?: Pool.Options["connect"];
 }): Upstreams {
-  const pools = new Map<string, Pool>();
+  const pools = new Map<string, Line>();
   const read = credentialReader(options.credentials);
-  const poolOf = (origin: string): Pool => {
+  const lineTo = (origin: string): Line => {
     let pool = pools.get(origin);
     if (pool === undefined) {
       pool = new Pool(origin, {
@@ -67,10 +55,21 @@ export function createUpstreams(options: {
     }
     return pool;
   };
-  return {
-    async send(connector, request) {
+  /** What a connector's address comes to, found once for each policy. */
+  const ways = new WeakMap<ConnectorPolicy, Way>();
+  const wayTo = (connector: ConnectorPolicy): Way => {
+    let way = ways.get(connector);
+    if (way === undefined) {
       const url = new URL(connector.url);
       const base = url.pathname.endsWith("/") ? url.pathname.slice(0, -1) : url.pathname;
+      way = { line: lineTo(url.origin), base, search: url.search };
+      ways.set(connector, way);
+    }
+    return way;
+  };
+  return {
+    async send(connector, request) {
+      const { line, base, search } = wayTo(connector);
       const headers: Record<string, string> = { ...request.headers };
       if (connector.credential !== "") {
         const secret = read(connector.credential);
@@ -84,27 +83,37 @@ export function createUpstreams(options: {
         else headers["authorization"] = `Bearer ${secret}`;
       }
       if (request.body !== "") headers["content-type"] ??= "application/json";
-      let reply: Dispatcher.ResponseData;
+      const { signals = [] } = request;
+      for (const signal of signals) if (signal.aborted) throw upstreamError(signal.reason);
+      const answer = new Answer(signals);
       try {
-        reply = await poolOf(url.origin).request({
-          method: request.method,
-          path: (base + request.path || "/") + url.search,
-          headers,
-          body: request.body === "" ? null : request.body,
-          headersTimeout: request.timeoutMs,
-          bodyTimeout: request.timeoutMs,
-          ...(request.signal === undefined ? {} : { signal: request.signal }),
-        });
+        line.dispatch(
+          {
+            method: request.method,
+            path: (base + request.path || "/") + search,
+            headers,
+            body: request.body === "" ? null : request.body,
+            headersTimeout: request.timeoutMs,
+            bodyTimeout: request.timeoutMs,
+          },
+          answer,
+        );
       } catch (error) {
-        throw upstreamError(error);
+        answer.fail(error);
       }
-      const flat: Record<string, string> = {};
-      for (const [k, v] of Object.entries(reply.headers))
-        if (v !== undefined) flat[k] = Array.isArray(v) ? v.join(", ") : v;
-      const bounded = guarded(reply.body);
+      await answer.started;
       // An error's text is scrubbed where it is read, and says what was wrong.
-      const body = reply.statusCode < 400 ? withoutSecrets(bounded, read.known()) : bounded;
-      return { status: reply.statusCode, headers: flat, body };
+      const secrets = answer.status < 400 ? read.known() : [];
+      return {
+        status: answer.status,
+        headers: answer.headers,
+        body: secrets.length === 0 ? answer : withoutSecrets(answer, secrets),
+        async whole() {
+          const bytes = await answer.whole();
+          refuseSecrets(bytes, secrets);
+          return bytes;
+        },
+      };
     },
     scrub: (text) => scrubbed(text, read.known()),
     async close() {
@@ -113,38 +122,12 @@ export function createUpstreams(options: {
   };
 }
 
-/** The bytes of a body, at most so many, every failure with its code. */
-async function* guarded(body: AsyncIterable<Buffer>): AsyncGenerator<Uint8Array> {
-  let size = 0;
-  try {
-    for await (const chunk of body) {
-      size += chunk.byteLength;
-      if (size > MOST)
-        throw new UpstreamError("ERR_CONNECTOR_FAILED", "the upstream's answer is too large", false);
-      yield chunk;
-    }
-  } catch (error) {
-    throw upstreamError(error);
-  }
-}
-
-export async function wholeBody(body: AsyncIterable<Uint8Array>): Promise<Uint8Array> {
-  const parts: Uint8Array[] = [];
-  for await (const part of body) parts.push(part);
-  return parts.length === 1 && parts[0] !== undefined ? parts[0] : Buffer.concat(parts);
-}
-
-export function upstreamError(error: unknown): UpstreamError {
-  if (error instanceof UpstreamError) return error;
-  const code = error instanceof Error && "code" in error && typeof error.code === "string" ? error.code : "";
-  const name = error instanceof Error ? error.name : "";
-  if (code === "UND_ERR_HEADERS_TIMEOUT" || code === "UND_ERR_BODY_TIMEOUT" || name === "TimeoutError")
-    return new UpstreamError("ERR_CONNECTOR_TIMEOUT", "the upstream did not answer in time", false);
-  return new UpstreamError(
-    "ERR_CONNECTOR_FAILED",
-    `the upstream could not be reached (${code || name || "error"})`,
-    UNSENT.has(code),
-  );
+/** A pool of connections to one origin; of undici's ways to ask, this one makes no stream. */
+type Line = Pick<Pool, "dispatch" | "destroy">;
+interface Way {
+  readonly line: Line;
+  readonly base: string;
+  readonly search: string;
 }
 
 interface CredentialReader {

@@ -10,6 +10,14 @@ export function formsOf(secret: string): readonly Buffer[] {
   return [...new Set([secret, encoded, base64])].map((text) => Buffer.from(text));
 }
 
+const carried = (): UpstreamError =>
+  new UpstreamError("ERR_CONNECTOR_FAILED", "the answer carried a credential of the guardian", false);
+
+/** The same for an answer that is there as a whole. */
+export function refuseSecrets(bytes: Buffer, secrets: readonly string[]): void {
+  if (secrets.some((secret) => formsOf(secret).some((form) => bytes.includes(form)))) throw carried();
+}
+
 export async function* withoutSecrets(
   body: AsyncIterable<Uint8Array>,
   secrets: readonly string[],
@@ -25,12 +33,7 @@ export async function* withoutSecrets(
       held.length === 0
         ? Buffer.from(part.buffer, part.byteOffset, part.byteLength)
         : Buffer.concat([held, part]);
-    if (forms.some((form) => bytes.includes(form)))
-      throw new UpstreamError(
-        "ERR_CONNECTOR_FAILED",
-        "the answer carried a credential of the guardian",
-        false,
-      );
+    if (forms.some((form) => bytes.includes(form))) throw carried();
     const kept = Math.max(...forms.map((form) => beginning(bytes, form)));
     held = bytes.subarray(bytes.length - kept);
     if (kept < bytes.length) yield bytes.subarray(0, bytes.length - kept);

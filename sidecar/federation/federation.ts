@@ -16,7 +16,7 @@ import {
 import type { SseEvent } from "../../kernel/openai/openai.ts";
 import { SseParser } from "../../kernel/openai/openai.ts";
 import { RpcError, missing, parsed, resultIn } from "./answers.ts";
-import { UpstreamError, upstreamError, wholeBody } from "../dispatch/dispatch.ts";
+import { UpstreamError, upstreamError } from "../dispatch/dispatch.ts";
 import type { UpstreamReply, Upstreams } from "../dispatch/dispatch.ts";
 
 export interface RemoteTool {
@@ -55,7 +55,7 @@ export interface Federation {
     connector: ConnectorPolicy,
     method: string,
     params: JsonObject,
-    signal: AbortSignal,
+    signals: readonly AbortSignal[],
     timeoutMs: number,
     talk?: Talk,
   ): Promise<JsonValue>;
@@ -92,7 +92,7 @@ export function createFederation(upstreams: Upstreams): Federation {
     message: JsonObject,
     session: Session | undefined,
     timeoutMs: number,
-    signal?: AbortSignal,
+    signals: readonly AbortSignal[] = [],
   ): Promise<UpstreamReply> {
     return await upstreams.send(connector, {
       method: "POST",
@@ -103,7 +103,7 @@ export function createFederation(upstreams: Upstreams): Federation {
       },
       body: JSON.stringify(message),
       timeoutMs,
-      ...(signal === undefined ? {} : { signal }),
+      signals,
     });
   }
 
@@ -125,18 +125,10 @@ export function createFederation(upstreams: Upstreams): Federation {
       10_000,
     );
     if (reply.status !== 200) {
-      await wholeBody(reply.body).catch(() => undefined);
+      await reply.whole().catch(() => undefined);
       throw new UpstreamError("ERR_CONNECTOR_FAILED", `the MCP server answered ${reply.status}`, true);
     }
-    const result = await read(
-      connector,
-      { id: "", revision: HANDSHAKE },
-      reply,
-      id,
-      SILENT,
-      10_000,
-      undefined,
-    );
+    const result = await read(connector, { id: "", revision: HANDSHAKE }, reply, id, SILENT, 10_000, []);
     const revision = isObject(result) ? result["protocolVersion"] : undefined;
     if (typeof revision !== "string" || !isRevision(revision))
       throw new UpstreamError("ERR_CONNECTOR_FAILED", "the MCP server speaks another revision", true);
@@ -147,7 +139,7 @@ export function createFederation(upstreams: Upstreams): Federation {
       session,
       10_000,
     );
-    await wholeBody(ack.body).catch(() => undefined);
+    await ack.whole().catch(() => undefined);
     return session;
   }
 
@@ -185,7 +177,7 @@ export function createFederation(upstreams: Upstreams): Federation {
           body: "",
           timeoutMs: 5_000,
         });
-        await wholeBody(reply.body);
+        await reply.whole();
       })
       .catch(() => undefined);
   }
@@ -198,14 +190,14 @@ export function createFederation(upstreams: Upstreams): Federation {
     id: number,
     talk: Talk,
     timeoutMs: number,
-    signal: AbortSignal | undefined,
+    signals: readonly AbortSignal[],
   ): Promise<JsonValue> {
     let reply = first;
     let last = "";
     for (let turn = 0; turn < 64; turn++) {
       const type = reply.headers["content-type"] ?? "";
       if (!type.startsWith("text/event-stream"))
-        return resultIn(parsed(await wholeBody(reply.body)), id) ?? missing();
+        return resultIn(parsed(await reply.whole()), id) ?? missing();
       const parser = new SseParser();
       const take = (event: SseEvent): JsonValue | undefined => {
         if (event.id !== "") last = event.id;
@@ -239,10 +231,10 @@ export function createFederation(upstreams: Upstreams): Federation {
         headers: { accept: "text/event-stream", ...headersOf(session), "last-event-id": last },
         body: "",
         timeoutMs,
-        ...(signal === undefined ? {} : { signal }),
+        signals,
       });
       if (reply.status !== 200) {
-        await wholeBody(reply.body).catch(() => undefined);
+        await reply.whole().catch(() => undefined);
         break;
       }
     }
@@ -253,7 +245,7 @@ export function createFederation(upstreams: Upstreams): Federation {
   async function answer(connector: ConnectorPolicy, session: Session, message: JsonObject): Promise<void> {
     try {
       const reply = await post(connector, { jsonrpc: "2.0", ...message }, session, 10_000);
-      await wholeBody(reply.body);
+      await reply.whole();
     } catch {
       // The server waits until the call's own time is over.
     }
@@ -263,12 +255,12 @@ export function createFederation(upstreams: Upstreams): Federation {
     connector: ConnectorPolicy,
     method: string,
     params: JsonObject,
-    signal: AbortSignal | undefined,
+    signals: readonly AbortSignal[],
     timeoutMs: number,
     talk: Talk = SILENT,
   ): Promise<JsonValue> {
     if (await isStateless(connector, talk))
-      return await stateless(connector, method, params, signal, timeoutMs, talk);
+      return await stateless(connector, method, params, signals, timeoutMs, talk);
     for (let attempt = 0; ; attempt++) {
       const session = await sessionOf(connector, talk).catch((error: unknown) => {
         const e = upstreamError(error);
@@ -276,22 +268,28 @@ export function createFederation(upstreams: Upstreams): Federation {
         throw new UpstreamError(e.code, e.message, true);
       });
       const id = ++next;
-      const reply = await post(connector, { jsonrpc: "2.0", id, method, params }, session, timeoutMs, signal);
+      const reply = await post(
+        connector,
+        { jsonrpc: "2.0", id, method, params },
+        session,
+        timeoutMs,
+        signals,
+      );
       if (reply.status === 404 && session.id !== "" && attempt === 0) {
         // The server has forgotten our session and has therefore not read the call.
-        await wholeBody(reply.body).catch(() => undefined);
+        await reply.whole().catch(() => undefined);
         sessions.delete(keyOf(connector, talk));
         continue;
       }
       if (reply.status !== 200) {
-        const text = new TextDecoder().decode(await wholeBody(reply.body).catch(() => new Uint8Array(0)));
+        const text = new TextDecoder().decode(await reply.whole().catch(() => new Uint8Array(0)));
         throw new UpstreamError(
           "ERR_CONNECTOR_FAILED",
           `the MCP server answered ${reply.status} ${upstreams.scrub(text).slice(0, 200)}`.trim(),
           false,
         );
       }
-      return await read(connector, session, reply, id, talk, timeoutMs, signal);
+      return await read(connector, session, reply, id, talk, timeoutMs, signals);
     }
   }
 
@@ -312,7 +310,7 @@ export function createFederation(upstreams: Upstreams): Federation {
   function eraOf(connector: ConnectorPolicy): Promise<boolean> {
     let era = eras.get(connector.url);
     if (era === undefined) {
-      era = stateless(connector, "server/discover", {}, undefined, 10_000, SILENT).then(
+      era = stateless(connector, "server/discover", {}, [], 10_000, SILENT).then(
         (result) =>
           isObject(result) &&
           Array.isArray(result["supportedVersions"]) &&
@@ -332,7 +330,7 @@ export function createFederation(upstreams: Upstreams): Federation {
     connector: ConnectorPolicy,
     method: string,
     params: JsonObject,
-    signal: AbortSignal | undefined,
+    signals: readonly AbortSignal[],
     timeoutMs: number,
     talk: Talk,
   ): Promise<JsonValue> {
@@ -364,13 +362,13 @@ export function createFederation(upstreams: Upstreams): Federation {
       },
       body: JSON.stringify({ jsonrpc: "2.0", id, method, params: { ...params, _meta } }),
       timeoutMs,
-      ...(signal === undefined ? {} : { signal }),
+      signals,
     });
     const type = reply.headers["content-type"] ?? "";
     // Errors of the protocol come with a status of their own here; anything else is no answer of an MCP server.
     if (reply.status === 200 || type.startsWith("application/json"))
-      return await read(connector, { id: "", revision: MODERN }, reply, id, talk, timeoutMs, signal);
-    await wholeBody(reply.body).catch(() => undefined);
+      return await read(connector, { id: "", revision: MODERN }, reply, id, talk, timeoutMs, signals);
+    await reply.whole().catch(() => undefined);
     throw new UpstreamError("ERR_CONNECTOR_FAILED", `the MCP server answered ${reply.status}`, false);
   }
 
@@ -378,13 +376,7 @@ export function createFederation(upstreams: Upstreams): Federation {
     const out: RemoteTool[] = [];
     let cursor: string | undefined;
     for (let page = 0; page < 64; page++) {
-      const result = await call(
-        connector,
-        "tools/list",
-        cursor === undefined ? {} : { cursor },
-        undefined,
-        10_000,
-      );
+      const result = await call(connector, "tools/list", cursor === undefined ? {} : { cursor }, [], 10_000);
       const list = isObject(result) ? result["tools"] : undefined;
       if (!Array.isArray(list))
         throw new UpstreamError("ERR_CONNECTOR_FAILED", "the MCP server lists no tools", false);

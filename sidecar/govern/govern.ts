@@ -9,15 +9,16 @@ import type {
   EvidenceFact,
   Facts,
   Hash,
+  Input,
   JsonObject,
-  Policy,
   Receipt,
   SealedNode,
+  SessionId,
   Source,
   ToolCall,
 } from "../../kernel/contracts/contracts.ts";
-import { hashJson, sha256 } from "../../kernel/crypto/crypto.ts";
-import { createExecutor, createThrottle } from "../../kernel/executor/executor.ts";
+import { sha256 } from "../../kernel/crypto/crypto.ts";
+import { createExecutor, createThrottle, written } from "../../kernel/executor/executor.ts";
 import type { Result } from "../../kernel/executor/executor.ts";
 import { decide } from "../../kernel/guardian/guardian.ts";
 import type { Verdict } from "../../kernel/guardian/guardian.ts";
@@ -34,13 +35,12 @@ import type { Ask, Caller, Active, GovernOptions, Told } from "./ask.ts";
 import {
   destinationOf,
   modelConnector,
-  plain,
+  placeOf,
   principalOf,
   profileOf,
   requiresReceipts,
   safeTarget,
   stampOf,
-  urlOf,
 } from "./reading.ts";
 import { sixteen } from "./chance.ts";
 import { LostAnswers } from "./lost.ts";
@@ -192,13 +192,14 @@ export class Governor {
     const verdict = decide(call, policy, facts);
     const passed = verdict.verdict !== "DENY";
     const stood = passed ? 1 : this.#throttle.refusal(facts.session.id, this.#now());
-    const judged = this.#judged(call, facts, verdict);
+    const paper = written({ call, policy, facts });
+    const judged = this.#judged(call, facts, verdict, paper.factsHash);
     const receipt = passed
       ? permittedReceipt(judged, { effectId: "", expiresAt: timestampOf(this.#now() + policy.lifetimeMs) })
       : stood > 1
         ? refusedReceipt(judged, "DENY", "RATE_LIMIT_EXCEEDED", { ...EMPTY_USAGE, calls: stood })
         : refusedReceipt(judged, "DENY", verdict.code);
-    const node = await this.#record(receipt, policy, call, facts);
+    const node = await this.#record(receipt, facts.session.id, paper.inputs);
     if (node === null) return this.#refused("JOURNAL_UNAVAILABLE", "the record could not be made durable");
     this.#heard(node, receipt, verdict);
     const stamp = stampOf(receipt, node);
@@ -228,12 +229,13 @@ export class Governor {
       code,
       detail,
     };
-    const judged = this.#judged(call, facts, verdict);
+    const paper = written({ call, policy, facts });
+    const judged = this.#judged(call, facts, verdict, paper.factsHash);
     const receipt =
       stood > 1
         ? refusedReceipt(judged, "DENY", "RATE_LIMIT_EXCEEDED", { ...EMPTY_USAGE, calls: stood })
         : refusedReceipt(judged, "DENY", code);
-    const node = await this.#record(receipt, policy, call, facts);
+    const node = await this.#record(receipt, facts.session.id, paper.inputs);
     if (node === null) return this.#refused("JOURNAL_UNAVAILABLE", "the record could not be made durable");
     this.#heard(node, receipt, verdict);
     return {
@@ -353,7 +355,7 @@ export class Governor {
     const perSecond = this.sessions.rate(session.id, 1_000);
     const used = this.#o.spending?.used(session.id, now) ?? { session: ZERO, daily: ZERO };
     const connectorName = tool?.connector ?? modelConnector(call.target);
-    const url = urlOf(policy.connectors.get(connectorName)?.url ?? "");
+    const place = placeOf(policy.connectors.get(connectorName));
     const base: Facts = {
       type: "atoll.dev/facts/v1",
       now: timestampOf(now),
@@ -364,7 +366,7 @@ export class Governor {
         policyHash: policy.hash,
         heartbeatAgeMs: this.#o.heartbeatAgeMs(),
         policyExpiresAt: expiresAt,
-        tls: ask.tls ?? (url === undefined || url.protocol === "https:"),
+        tls: ask.tls ?? place.tls,
         concurrent: Math.max(0, this.#underWay - 1),
       },
       session: {
@@ -380,7 +382,7 @@ export class Governor {
         labels: this.#o.pod.labels,
         namespaceLabels: this.#o.pod.namespaceLabels,
       },
-      destination: destinationOf(call.target, url),
+      destination: destinationOf(call.target, place),
       scan,
       definition: ask.definition ?? { state: "unobserved" },
       rate: { toolLastMinute: perMinute?.count(now) ?? 0, sessionLastSecond: perSecond.count(now) },
@@ -400,7 +402,7 @@ export class Governor {
     return approvals === undefined ? base : { ...base, approval: approvals.fact(call, base, policy) };
   }
 
-  #judged(call: ToolCall, facts: Facts, verdict: Verdict) {
+  #judged(call: ToolCall, facts: Facts, verdict: Verdict, factsHash: Hash) {
     const { policy } = this.active;
     const p = facts.principal;
     return {
@@ -418,18 +420,12 @@ export class Governor {
       ceilingHash: verdict.gates.includes("ceiling") ? policy.ceilingHash : ("" as const),
       overlays: [],
       gatesRan: verdict.gates,
-      factsHash: hashJson(plain(facts)),
+      factsHash,
     };
   }
 
-  async #record(
-    receipt: Receipt,
-    { recording }: Policy,
-    call: ToolCall,
-    facts: Facts,
-  ): Promise<SealedNode | null> {
+  async #record(receipt: Receipt, session: SessionId, inputs: readonly Input[]): Promise<SealedNode | null> {
     try {
-      const session = facts.session.id;
       const { nodes, durable } = this.#o.journal.append(
         [
           {
@@ -440,7 +436,7 @@ export class Governor {
             body: receiptBody(receipt),
           },
         ],
-        [recording.args(call.argsHash, call.args), recording.facts(hashJson(plain(facts)), plain(facts))],
+        inputs,
       );
       await durable;
       return nodes[0] ?? null;

@@ -2,8 +2,8 @@
 
 import { targetFrom } from "../../kernel/contracts/contracts.ts";
 import type {
+  ConnectorPolicy,
   Facts,
-  JsonValue,
   Policy,
   Profile,
   Receipt,
@@ -25,11 +25,6 @@ export const stampOf = (receipt: Receipt, node: SealedNode): Stamp => ({
 export function principalOf(caller: Caller): Facts["principal"] {
   const { sid: _sid, ...principal } = caller;
   return principal;
-}
-
-export function plain(facts: Facts): JsonValue {
-  const value: JsonValue = { ...facts };
-  return value;
 }
 
 export function requiresReceipts(policy: Policy): boolean {
@@ -69,7 +64,7 @@ export function profileOf(
 export const modelConnector = (target: string): string =>
   target.startsWith("model:") ? (target.slice("model:".length).split("/", 1)[0] ?? "") : "";
 
-export function urlOf(text: string): URL | undefined {
+function urlOf(text: string): URL | undefined {
   if (text === "") return undefined;
   try {
     return new URL(text);
@@ -79,11 +74,30 @@ export function urlOf(text: string): URL | undefined {
 }
 
 export const NET = /^net:(.+):(\d{1,5})$/;
-export function destinationOf(target: string, url: URL | undefined): Facts["destination"] {
-  const net = NET.exec(target);
-  if (net !== null)
-    return { state: "known", host: (net[1] ?? "").replaceAll("%3A", ":"), port: Number(net[2]) };
-  if (url === undefined) return { state: "none" };
-  const port = url.port === "" ? (url.protocol === "https:" ? 443 : 80) : Number(url.port);
-  return { state: "known", host: url.hostname.replace(/^\[(.*)\]$/, "$1"), port };
+/** Where a connector's address leads, found once for each policy. */
+export interface Place {
+  readonly destination: Facts["destination"];
+  /** Over TLS, or nowhere at all. */
+  readonly tls: boolean;
+}
+const NOWHERE: Place = { destination: { state: "none" }, tls: true };
+const places = new WeakMap<ConnectorPolicy, Place>();
+export function placeOf(connector: ConnectorPolicy | undefined): Place {
+  if (connector === undefined) return NOWHERE;
+  let place = places.get(connector);
+  if (place === undefined) places.set(connector, (place = placeAt(urlOf(connector.url))));
+  return place;
+}
+function placeAt(url: URL | undefined): Place {
+  if (url === undefined) return NOWHERE;
+  const tls = url.protocol === "https:";
+  const port = url.port === "" ? (tls ? 443 : 80) : Number(url.port);
+  const host = url.hostname.replace(/^\[(.*)\]$/, "$1");
+  return { destination: { state: "known", host, port }, tls };
+}
+
+export function destinationOf(target: string, place: Place): Facts["destination"] {
+  const net = target.startsWith("net:") ? NET.exec(target) : null;
+  if (net === null) return place.destination;
+  return { state: "known", host: (net[1] ?? "").replaceAll("%3A", ":"), port: Number(net[2]) };
 }

@@ -128,7 +128,7 @@ export async function startGuardian(
       warn: (message) => log(JSON.stringify({ level: "error", event: "journal", message })),
       landed: (l) => {
         telemetry.journalSync(l.milliseconds / 1000, l.records);
-        for (const sealed of l.nodes) index.add(sealed.node.body, sealed.node.session_id);
+        for (const sealed of l.nodes) index.add(sealed);
         shipper?.poke();
       },
     },
@@ -155,7 +155,7 @@ export async function startGuardian(
   const repeats = standing.repeats();
   const index = new ReceiptIndex();
   const recent = recentReceipts(journal);
-  for (const r of recent) index.add(r.node.body, r.node.session_id);
+  for (const r of recent) index.add(r);
   if (before.unknown.length > 0) {
     const { nodes, durable } = journal.append(before.unknown, []);
     for (const sealed of nodes) repeats.restore(sealed);
@@ -397,13 +397,15 @@ function listen(server: Server, at: Listen): Promise<number> {
   });
 }
 
-/** The latest receipts as text: as objects they would be most of the guardian's memory. */
+/** The latest receipts, as the text of their nodes: as objects they would be most of the guardian's memory. */
 class ReceiptIndex {
   readonly #byId = new Map<string, { readonly session: string; readonly text: string }>();
-  add(body: JsonObject, session: SessionId): void {
-    const id = body["receipt_id"];
-    if (typeof id !== "string") return;
-    this.#byId.set(id, { session, text: JSON.stringify(body) });
+  add({ node, text }: SealedNode): void {
+    const id = node.body["receipt_id"];
+    if (typeof id === "string") this.#keep(id, node.session_id, text);
+  }
+  #keep(id: string, session: SessionId, text: string): void {
+    this.#byId.set(id, { session, text });
     if (this.#byId.size <= KEPT_RECEIPTS) return;
     const [oldest] = this.#byId.keys();
     if (oldest !== undefined) this.#byId.delete(oldest);
@@ -411,11 +413,11 @@ class ReceiptIndex {
   get(id: string, session: string): JsonObject | undefined {
     const found = this.#byId.get(id);
     if (found?.session !== session) return undefined;
-    const body: JsonObject = JSON.parse(found.text);
-    return body;
+    const kept: { readonly body: JsonObject } = JSON.parse(found.text);
+    return kept.body;
   }
 }
-const KEPT_RECEIPTS = 10_000;
+const KEPT_RECEIPTS = 4_000;
 
 /** The latest nodes with a receipt, in their order. */
 const recentReceipts = (journal: OpenJournal): readonly SealedNode[] =>

@@ -42,6 +42,9 @@ export interface Committer<Extra> {
   stop(error: Error): void;
 }
 
+/** So few bytes are handed to the system in less time than a thread is asked to; what makes them durable is the sync. */
+const AT_ONCE = 256 << 10;
+
 export function createCommitter<Extra>(parts: CommitParts<Extra>): Committer<Extra> {
   let waiting: Batch<Extra> | undefined;
   let flying: Batch<Extra> | undefined;
@@ -60,11 +63,13 @@ export function createCommitter<Extra>(parts: CommitParts<Extra>): Committer<Ext
       const placed = parts.place(bytes.byteLength);
       if (placed instanceof Promise) parts.closed(batch);
       const target = placed instanceof Promise ? await placed : placed;
-      const written = target.file.write(bytes, target.at);
-      // While the system writes.
+      const small = bytes.byteLength <= AT_ONCE;
+      if (small) target.file.writeNow(bytes, target.at);
+      const underWay = small ? target.file.sync() : target.file.write(bytes, target.at);
+      // While the system is at it.
       if (!(placed instanceof Promise)) parts.closed(batch);
-      await written;
-      await target.file.sync();
+      await underWay;
+      if (!small) await target.file.sync();
       if (stopped) return;
       parts.landed(batch, bytes.byteLength, performance.now() - startedAt);
       batch.resolve();

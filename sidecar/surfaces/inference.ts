@@ -9,7 +9,7 @@ import { SseError, SseParser, writeSse } from "../../kernel/openai/openai.ts";
 import type { AnswerStream, Asked, Written } from "../../kernel/openai/openai.ts";
 import { scanTexts } from "../../kernel/threat/threat.ts";
 import type { Caller } from "../govern/govern.ts";
-import { UpstreamError, upstreamError, wholeBody } from "../dispatch/dispatch.ts";
+import { UpstreamError, upstreamError } from "../dispatch/dispatch.ts";
 import { DIALECTS } from "./dialects.ts";
 import type { Dialect } from "./dialects.ts";
 import { bodyOf, goneSignal, send } from "./http.ts";
@@ -125,7 +125,7 @@ async function upstream(job: Job, signal: AbortSignal) {
     },
     body: JSON.stringify(job.args),
     timeoutMs: job.s.modelTimeoutMs,
-    signal: AbortSignal.any([signal, job.signal]),
+    signals: [signal, job.signal],
   });
   job.s.telemetry.upstream((performance.now() - started) / 1000);
   return reply;
@@ -144,11 +144,11 @@ async function whole(job: Job, reply: FastifyReply): Promise<FastifyReply> {
     try {
       const up = await upstream(job, signal);
       if (up.status !== 200) {
-        const refusal = await refusalOf(s.upstreams, up.status, up.body);
+        const refusal = await refusalOf(s.upstreams, up);
         passed = refusal.passed;
         return { status: "failed", code: "ERR_CONNECTOR_FAILED", detail: refusal.detail };
       }
-      const answer = answerObject(await wholeBody(up.body));
+      const answer = answerObject(await up.whole());
       dialect.proposals(answer);
       return {
         status: "succeeded",
@@ -184,7 +184,7 @@ async function streamed(job: Job, reply: FastifyReply): Promise<FastifyReply> {
     try {
       const up = await upstream(job, signal);
       if (up.status !== 200) {
-        const refusal = await refusalOf(s.upstreams, up.status, up.body);
+        const refusal = await refusalOf(s.upstreams, up);
         passed = refusal.passed;
         return { status: "failed", code: "ERR_CONNECTOR_FAILED", detail: refusal.detail };
       }

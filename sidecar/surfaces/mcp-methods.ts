@@ -251,7 +251,7 @@ async function other(a: Asking): Promise<Answer> {
           connector,
           message.method,
           { ...args, ...roundOf(a), _meta: passedMeta(metaOf(message.params)) },
-          AbortSignal.any([signal, a.signal]),
+          [signal, a.signal],
           tool?.timeoutMs ?? 10_000,
           talkOf(a, connector.name),
         );

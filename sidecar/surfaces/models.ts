@@ -11,8 +11,8 @@ import { LIMITS, isObject, parseJson } from "../../kernel/contracts/contracts.ts
 import { usageOf } from "../../kernel/openai/openai.ts";
 import type { Outcome } from "../../kernel/executor/executor.ts";
 import type { Caller, Governor } from "../govern/govern.ts";
-import type { Upstreams } from "../dispatch/dispatch.ts";
-import { UpstreamError, wholeBody } from "../dispatch/dispatch.ts";
+import type { UpstreamReply, Upstreams } from "../dispatch/dispatch.ts";
+import { UpstreamError } from "../dispatch/dispatch.ts";
 
 export interface Model {
   /** `model:<provider>/<model>`, declared or not. */
@@ -93,10 +93,9 @@ export interface Passed {
 
 export async function refusalOf(
   upstreams: Upstreams,
-  status: number,
-  body: AsyncIterable<Uint8Array>,
+  { status, whole }: Pick<UpstreamReply, "status" | "whole">,
 ): Promise<{ readonly passed: Passed | undefined; readonly detail: string }> {
-  const bytes = await wholeBody(body).catch(() => new Uint8Array(0));
+  const bytes = await whole().catch(() => new Uint8Array(0));
   const text = upstreams.scrub(new TextDecoder().decode(bytes.subarray(0, 64 << 10)));
   if (status < 400 || status >= 500) return { passed: undefined, detail: `the upstream answered ${status}` };
   let value: JsonValue;

@@ -122,11 +122,11 @@ export async function callTool(
       definition: s.governor.definitionOf(target),
       estimate: { calls: 1, tokens: 0, costMicroUsd: tool?.costMicroUsd ?? 0 },
       dispatch: async (signal) => {
-        const both = AbortSignal.any([signal, call.signal]);
-        if (connector?.kind === "wasm" && tool !== undefined) return await s.runWasm(tool, call.args, both);
+        if (connector?.kind === "wasm" && tool !== undefined)
+          return await s.runWasm(tool, call.args, AbortSignal.any([signal, call.signal]));
         if (connector?.kind !== "mcp" || tool === undefined)
           return { status: "failed", code: "DENY_CONNECTOR", detail: `no connector \`${call.connector}\`` };
-        const outcome = await remoteCall(s, connector, tool, call, both);
+        const outcome = await remoteCall(s, connector, tool, call, [signal, call.signal]);
         result = outcome.result;
         rpc = outcome.rpc;
         return outcome.outcome;
@@ -186,7 +186,7 @@ async function remoteCall(
     readonly meta?: JsonObject;
     readonly more?: JsonObject;
   },
-  signal: AbortSignal,
+  signals: readonly AbortSignal[],
 ): Promise<{
   readonly outcome: Outcome;
   readonly result: JsonObject | undefined;
@@ -203,7 +203,7 @@ async function remoteCall(
         ...call.more,
         ...(call.meta === undefined || Object.keys(call.meta).length === 0 ? {} : { _meta: call.meta }),
       },
-      signal,
+      signals,
       tool.timeoutMs,
       call.talk,
     );
@@ -244,7 +244,7 @@ async function remoteCall(
         rpc: error,
       };
     // Taken back while the server had it: nobody knows what came of it.
-    if (signal.aborted)
+    if (signals.some((signal) => signal.aborted))
       return { outcome: { status: "unknown", detail: "taken back while under way" }, result: undefined };
     return { outcome: failed(error), result: undefined };
   }

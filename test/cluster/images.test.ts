@@ -1,11 +1,13 @@
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { spawnSync } from "node:child_process";
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { expect, test } from "vitest";
 import { sha256, writeImage } from "../../kind-e2e/archive.ts";
 import { parseLoaderList, type Base } from "../../kind-e2e/base.ts";
-import { bundle, packageOf } from "../../kind-e2e/build.ts";
+import { bundle, guardian, packageOf, root } from "../../kind-e2e/build.ts";
 import { baseFor, recipes } from "../../kind-e2e/images.ts";
+import { buildPrecompiled } from "../../kind-e2e/precompiled.ts";
 import { billOfMaterials, provenance, type Contents } from "../../kind-e2e/statements.ts";
 import { GATE_COMMAND, GUARDIAN_COMMAND, GUARDIAN_UID, LOCK_COMMAND } from "../../operator/shape/shape.ts";
 
@@ -49,6 +51,38 @@ test("the gate is started in every pod, so the file that starts it is small and 
     expect(text).toContain('import("./guardian.js")');
     const [sidecar] = recipes;
     expect(sidecar?.parts.map(({ path }) => path)).toContain("opt/atoll/guardian.js");
+  } finally {
+    rmSync(made, { recursive: true });
+  }
+});
+
+test("the guardian starts from code that was made of it: of one byte a character, the same each time, and taken", async () => {
+  const made = mkdtempSync(join(tmpdir(), "atoll-bundles-"));
+  try {
+    for (const folder of ["a", "b"]) {
+      mkdirSync(join(made, folder));
+      await buildPrecompiled(guardian, root, join(made, folder));
+    }
+    const at = (folder: string, suffix: string): Buffer =>
+      readFileSync(join(made, folder, `guardian.${suffix}`));
+    for (const suffix of ["js", "cjs", "cache"]) expect(at("a", suffix).equals(at("b", suffix))).toBe(true);
+    const text = at("a", "cjs").toString("latin1");
+    expect(/[^\0-\x7f]/.test(text)).toBe(false);
+    // A pattern of the threat scan in another script.
+    expect(text).toContain("\\u5ffd\\u7565");
+    const refused = (cache: Buffer): string => {
+      writeFileSync(join(made, "cache"), cache);
+      const look = `const { readFileSync } = require("node:fs"); const s = new (require("node:vm").Script)(readFileSync(${JSON.stringify(join(made, "a/guardian.cjs"))}, "latin1"), { cachedData: readFileSync(${JSON.stringify(join(made, "cache"))}) }); console.log(s.cachedDataRejected)`;
+      return spawnSync(process.execPath, ["-e", look], {
+        encoding: "utf8",
+        env: { PATH: process.env["PATH"] },
+      }).stdout;
+    };
+    expect(refused(at("a", "cache"))).toBe("false\n");
+    // Of another V8: its head says so.
+    const other = Buffer.from(at("a", "cache"));
+    other.writeUInt32LE((other.readUInt32LE(4) ^ 1) >>> 0, 4);
+    expect(refused(other)).toBe("true\n");
   } finally {
     rmSync(made, { recursive: true });
   }

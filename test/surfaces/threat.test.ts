@@ -1,3 +1,4 @@
+import fc from "fast-check";
 import { expect, test } from "vitest";
 import { scanTexts, textsOf } from "../../kernel/threat/threat.ts";
 
@@ -69,4 +70,23 @@ test("long hostile text is read in bounded time", () => {
 });
 test("names of members count as text", () => {
   expect(textsOf({ a: ["b", { c: 1 }] })).toEqual(["a", "b", "c"]);
+});
+
+test("short names, numbers and paths, which are not looked at closely, would show no sign if they were", () => {
+  const pieces = fc.constantFrom(
+    ..."sk- AKIA ASIA eyJ xox ghp_ AIza data-class classification internal restricted confidential system you are INST SYS im_start :// a:b@ %41 \\x41 &#65; aGVs 6869 = : . , - _ / { } ' \" 0 9 x Q".split(
+      " ",
+    ),
+  );
+  fc.assert(
+    fc.property(fc.array(pieces, { minLength: 1, maxLength: 8 }), (list) => {
+      const text = list.join("").slice(0, 15);
+      // The tail has no meaning and makes it long enough to be looked at.
+      if (/^[\w./,:="'{}-]*$/.test(text))
+        expect(scanTexts([`${text}\n~~~~~~~~~~~~~~~~`]), text).toEqual(scanTexts([text]));
+    }),
+    { numRuns: 3_000, seed: 7 },
+  );
+  // The twin: what is short and does show one is looked at.
+  expect(codes("a ab://u:pwd@h")).toEqual(["DATA_EGRESS_BLOCKED"]);
 });

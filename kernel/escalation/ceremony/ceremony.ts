@@ -224,6 +224,7 @@ export function createCeremonies(o: CeremonyOptions): Ceremonies {
 
   const api: Ceremonies = {
     fact(call, facts, policy) {
+      if (current.size === 0) return { state: "none" };
       const id = current.get(intentOf(call, facts, policy));
       const e = id === undefined ? undefined : entries.get(id);
       if (e === undefined) return { state: "none" };
