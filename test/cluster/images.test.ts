@@ -102,6 +102,9 @@ test("each Dockerfile copies what its recipe names, and runs it the same way", (
     expect(text).toContain(`USER ${recipe.config.user}\n`);
     expect(text).toContain(`ENTRYPOINT ${JSON.stringify(recipe.config.entrypoint).replaceAll(",", ", ")}\n`);
     expect(text).toContain(`CMD ${JSON.stringify(recipe.config.command ?? [])}\n`);
+    const environment = Object.entries(recipe.config.environment ?? {}).map(([k, v]) => `${k}="${v}"`);
+    if (environment.length > 0) expect(text).toContain(`ENV ${environment.join(" ")}\n`);
+    else expect(text).not.toMatch(/^ENV /mu);
     expect(text).toMatch(/^ARG BASE=\S+\nFROM \$\{BASE\}$/mu);
     expect(text).not.toMatch(/^(RUN|ADD) /mu);
   }
