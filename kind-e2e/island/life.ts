@@ -233,9 +233,9 @@ async function killed(g: Ground): Promise<void> {
   await gone(g.kube, TEAM, pod);
   await admitted(g.kube, [tenant(pod, g.lab, role("stay"), { spec: AGENT })]);
   await ready(g.kube, TEAM, pod);
+  const guardian = await g.pidOf(TEAM, pod, "atoll-guardian");
   const squatting = g.kube.exec(TEAM, pod, ...role("squat"));
   await pause(3000);
-  const guardian = await g.pidOf(TEAM, pod, "atoll-guardian");
   await g.onNode("kill", "-KILL", guardian);
   const line = /\{"squat":[^\n]*\}/u.exec((await squatting).stdout)?.[0] ?? "";
   g.check(

@@ -115,7 +115,7 @@ const work = async (): Promise<void> => {
   process.exit(0);
 };
 
-/** For half a minute: whoever dials the squatted ports must hear nothing. */
+/** Until twenty seconds after the first port was taken: whoever dials the squatted ports must hear nothing. */
 const squat = async (): Promise<void> => {
   const bound = new Set<number>();
   const words = new Set<string>();
@@ -142,9 +142,15 @@ const squat = async (): Promise<void> => {
       stream.on("error", () => resolve("refused"));
       stream.on("close", () => resolve("silence"));
     });
-  for (const end = Date.now() + 30_000; Date.now() < end; )
+  let end = Date.now() + 120_000;
+  for (let taken = false; Date.now() < end; ) {
+    if (!taken && bound.size > 0) {
+      taken = true;
+      end = Date.now() + 20_000;
+    }
     // 15090 over loopback is a port like any other there: what counts is that nobody outside hears it.
     for (const port of [15_080, 15_081]) words.add(await hear(port));
+  }
   print({ squat: { bound: [...bound], words: [...words].sort() } });
   for (const server of servers)
     server
