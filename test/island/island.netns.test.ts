@@ -196,7 +196,7 @@ describe("getting out", () => {
 });
 
 test("a guardian that does not serve keeps the command from starting", async () => {
-  await expect(island("echo started", { onSockets: () => undefined, proofMs: 2500 })).rejects.toThrow(
+  await expect(island("echo started", { onSockets: () => undefined, proofMs: 6000 })).rejects.toThrow(
     "the guardian did not answer the gate",
   );
   expect(readFileSync(join(work, "out"), "utf8")).toBe("");
