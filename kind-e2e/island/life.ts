@@ -231,13 +231,16 @@ async function rollouts(g: Ground): Promise<void> {
 async function killed(g: Ground): Promise<void> {
   const pod = "killed";
   await gone(g.kube, TEAM, pod);
-  await admitted(g.kube, [tenant(pod, g.lab, role("stay"), { spec: AGENT })]);
+  await admitted(g.kube, [tenant(pod, g.lab, role("squat"), { spec: AGENT })]);
   await ready(g.kube, TEAM, pod);
   const guardian = await g.pidOf(TEAM, pod, "atoll-guardian");
-  const squatting = g.kube.exec(TEAM, pod, ...role("squat"));
+  // The squatter is the agent itself, and waits for the ports from its start on.
   await pause(3000);
   await g.onNode("kill", "-KILL", guardian);
-  const line = /\{"squat":[^\n]*\}/u.exec((await squatting).stdout)?.[0] ?? "";
+  const { line } = await until("the squatter says what it heard", 180, async () => {
+    const said = /\{"squat":[^\n]*\}/u.exec(await g.logs(TEAM, pod, "agent"))?.[0];
+    return said === undefined ? undefined : { line: said };
+  });
   g.check(
     "guardian killed, its ports squatted: nobody hears the squatter",
     line.includes('"bound":[15') && !line.includes("SQUATTER"),

@@ -142,7 +142,7 @@ const squat = async (): Promise<void> => {
       stream.on("error", () => resolve("refused"));
       stream.on("close", () => resolve("silence"));
     });
-  let end = Date.now() + 120_000;
+  let end = Date.now() + 600_000;
   for (let taken = false; Date.now() < end; ) {
     if (!taken && bound.size > 0) {
       taken = true;
@@ -179,7 +179,7 @@ switch (role) {
     break;
   case "squat":
     await squat();
-    process.exit();
+    stay();
     break;
   case "stay":
     stay();
