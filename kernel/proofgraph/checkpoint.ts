@@ -6,6 +6,7 @@ import {
   hashFrom,
   integerFrom,
   oneOf,
+  present,
   signatureFrom,
 } from "../contracts/contracts.ts";
 import type { Hash, JsonObject, JsonValue } from "../contracts/contracts.ts";
@@ -80,7 +81,7 @@ export function readNote(note: string, origin: string, verifier: Verifier): Note
   for (const line of note.slice(cut + 2, -1).split("\n")) {
     const parts = SIGNATURE_LINE.exec(line);
     if (parts === null) throw new ContractError("note", "a signature line is malformed");
-    const bytes = fromBase64(parts[2] ?? "", "signature");
+    const bytes = fromBase64(present(parts[2]), "signature");
     if (parts[1] !== origin || id.some((b, i) => bytes[i] !== b)) continue;
     if (bytes.length !== 68 || verified)
       throw new ContractError("note", "the key's signature line is malformed or doubled");

@@ -1,7 +1,7 @@
 // Which key speaks in one guardian's log, as the log goes on: one at a time, each named by the one before it in an event
 // that both the event's node and the act in it are signed for. A key that has handed over says nothing any more.
 
-import { ContractError, closed, oneOf } from "../contracts/contracts.ts";
+import { ContractError, closed, oneOf, present } from "../contracts/contracts.ts";
 import type { Code, Hash, JsonObject, KeyId, Node } from "../contracts/contracts.ts";
 import type { Verifier } from "../crypto/crypto.ts";
 import { parseAct, verifierOf } from "./acts.ts";
@@ -79,7 +79,8 @@ export function createSuccession(standing: Standing): Succession {
   }
   function settle(): void {
     if (next === undefined) return;
-    if (current !== undefined) former.set(current.keyId, current);
+    const before = present(current);
+    former.set(before.keyId, before);
     current = next;
     next = undefined;
   }

@@ -48,6 +48,8 @@ test("a duplicate is found among many keys", () => {
 test("bytes that are not UTF-8 are refused where they are", () => {
   expect(refused(bytes('["😀","', 0xe2, 0x82, 'x"]'))).toBe("bytes that are not UTF-8 at byte 9");
   expect(refused(bytes('"', 0xe2, 0x82, 0xc0, '"'))).toBe("bytes that are not UTF-8 at byte 1");
+  expect(refused(bytes('["', 0xe0, 0xa0, 0x80, '",'))).toBe("the text ends too early at byte 7");
+  expect(refused(bytes('["', 0xe0, 0x9f, 0x80, '",'))).toBe("bytes that are not UTF-8 at byte 2");
   expect(refused(bytes('"', 0xf0, 0x80, 0x80, 0x80, '"'))).toBe("bytes that are not UTF-8 at byte 1");
   expect(refused(bytes('"', 0xf0, 0x9f, 0x98, 0x80, '",'))).toContain("something follows the value");
 });
