@@ -1,8 +1,9 @@
 // What a schema may say: every keyword is known, has the form that the specification gives it and is implemented
-// exactly, or the schema is refused by name.
+// exactly, or the schema is refused by name. Where the compiler's reading differs from the specification, the schema is
+// rewritten to an equal one.
 
 import { ContractError, at, isArray, isObject } from "../contracts/contracts.ts";
-import type { JsonValue } from "../contracts/contracts.ts";
+import type { JsonObject, JsonValue } from "../contracts/contracts.ts";
 
 type Kind = "schema" | "list" | "map" | "value" | "note";
 const KEYWORDS = {
@@ -120,27 +121,42 @@ const FORMS: ReadonlyMap<string, Form> = new Map<string, Form>([
   ["dependentRequired", ["arrays of names", (v) => isObject(v) && Object.values(v).every(distinctTexts)]],
 ]);
 
-/** Refuses a schema of which one keyword is unknown, misformed or not implemented exactly. */
-export function refuseUnknown(schema: JsonValue): void {
-  survey(schema, "");
+/** Keyword of our own that counts one evaluation, so that no schema can multiply work without bound. */
+export const WORK = "atoll-work";
+
+export interface Prepared {
+  readonly schema: JsonObject | boolean;
+  /** Whether it has to be read by the letter, because the compiler does not follow it. */
+  readonly byLetter: boolean;
+}
+
+const BY_LETTER = ["unevaluatedItems", "unevaluatedProperties", "$dynamicRef"];
+
+export function prepare(schema: JsonValue): Prepared {
+  const found = new Set<string>();
+  survey(schema, "", found);
+  const byLetter = BY_LETTER.some((name) => found.has(name));
+  return { schema: byLetter && isObject(schema) ? schema : rewrite(schema), byLetter };
 }
 
 const refuse = (path: string, why: string): never => {
   throw new ContractError(path, why);
 };
 
-function survey(schema: JsonValue, path: string): void {
+/** Refuses what is not implemented exactly, and notes the keywords that are made use of. */
+function survey(schema: JsonValue, path: string, found: Set<string>): void {
   if (typeof schema === "boolean") return;
   if (!isObject(schema)) return refuse(path, "expected a schema: an object, true or false");
   for (const [name, value] of Object.entries(schema)) {
     const here = at(path, name);
     if (!KINDS.has(name)) return refuse(here, "is no keyword that is supported");
+    found.add(name);
     const form = FORMS.get(name);
     if (form !== undefined && !form[1](value)) refuse(here, `schema is invalid: expected ${form[0]}`);
     if (name === "$schema" && value !== DIALECT) refuse(here, `only ${DIALECT} is supported`);
     if (isObject(value) && Object.hasOwn(value, "__proto__") && !ALLOWS_PROTO.has(name))
       refuse(at(here, "__proto__"), "is not supported as a name");
-    for (const [key, child] of children(name, value, here)) survey(child, key);
+    for (const [key, child] of children(name, value, here)) survey(child, key, found);
   }
 }
 const ALLOWS_PROTO: ReadonlySet<string> = new Set([
@@ -169,3 +185,47 @@ export function* children(name: string, value: JsonValue, path: string): Iterabl
     case undefined:
   }
 }
+
+const BY_PATTERN = "^__proto__$";
+
+function rewrite(schema: JsonValue): JsonObject | boolean {
+  if (!isObject(schema)) return schema === true;
+  const out = new Map<string, JsonValue>();
+  for (const [name, value] of Object.entries(schema)) {
+    switch (KINDS.get(name)) {
+      case "schema":
+        out.set(name, rewrite(value));
+        break;
+      case "list":
+        out.set(name, isArray(value) ? value.map((v) => rewrite(v)) : value);
+        break;
+      case "map":
+        out.set(name, rewriteMap(value));
+        break;
+      case "value":
+        out.set(name, value);
+        break;
+      case "note":
+      case undefined:
+    }
+  }
+  // Without a dynamic reference it is an anchor like any other.
+  const anchor = out.get("$dynamicAnchor");
+  if (anchor !== undefined && out.has("$anchor"))
+    return refuse("$dynamicAnchor", "is not supported beside `$anchor`");
+  if (anchor !== undefined) out.set("$anchor", anchor);
+  out.delete("$dynamicAnchor");
+  const properties = out.get("properties");
+  if (isObject(properties) && Object.hasOwn(properties, "__proto__")) {
+    const patterns = out.get("patternProperties") ?? {};
+    if (!isObject(patterns) || Object.hasOwn(patterns, BY_PATTERN))
+      return refuse("properties.__proto__", "is not supported beside this pattern");
+    out.set("patternProperties", { ...patterns, [BY_PATTERN]: properties["__proto__"] ?? true });
+    out.set("properties", Object.fromEntries(Object.entries(properties).filter(([k]) => k !== "__proto__")));
+  }
+  out.set(WORK, true);
+  return Object.fromEntries(out);
+}
+
+const rewriteMap = (value: JsonValue): JsonValue =>
+  isObject(value) ? Object.fromEntries(Object.entries(value).map(([k, v]) => [k, rewrite(v)])) : value;

@@ -136,7 +136,7 @@ const MODULES_OF: readonly (readonly [string, RegExp])[] = [
   [SANDBOX, /^node:(child_process|worker_threads)$/],
 ];
 const TCB_PACKAGES =
-  /^(re2js|@noble\/(ed25519|hashes)(\/.*)?|@bufbuild\/cel(\/.*)?|@bufbuild\/protobuf(\/.*)?)$/;
+  /^(ajv(\/.*)?|re2js|@noble\/(ed25519|hashes)(\/.*)?|@bufbuild\/cel(\/.*)?|@bufbuild\/protobuf(\/.*)?)$/;
 
 /** What runs: a package that only lends its types is not there any more. */
 const running = (sources: Sources): Sources =>

@@ -21,7 +21,7 @@ test("a name that stands twice is refused", () => {
   expect(refusal(twice({ $id: "x" }, { $id: "x" }))).toContain("is there twice");
   expect(refusal(twice({ $anchor: "x" }, { $anchor: "y" }))).toBe("");
   expect(refusal(twice({ $anchor: "x" }, { $anchor: "x" }))).toContain("`#x` is there twice");
-  expect(refusal({ $anchor: "x", $dynamicAnchor: "x" })).toBe("");
+  expect(refusal({ $anchor: "x", $dynamicAnchor: "x" })).toContain("is not supported beside");
 });
 test("a dynamic reference without a fragment is a reference", () => {
   const schema: JsonObject = { $dynamicRef: "x", $defs: { a: { $id: "x", type: "integer" } } };
@@ -30,11 +30,11 @@ test("a dynamic reference without a fragment is a reference", () => {
 test("uniqueItems looks at arrays alone", () => {
   expect([fault({ uniqueItems: true }, "aa"), fault({ uniqueItems: true }, [1, 1])]).toEqual([
     "",
-    "breaks `uniqueItems`",
+    'must pass "uniqueItems" keyword validation',
   ]);
 });
 test("a judgement that costs too much, or never ends, is a fault of the value", () => {
-  const many = Array.from({ length: 300_000 }, () => 1);
+  const many = Array.from({ length: 1_100_000 }, () => 1);
   expect(fault({ items: { type: "integer" } }, many)).toBe("costs too much to judge");
   expect(fault({ items: { type: "integer" } }, many.slice(0, 1000))).toBe("");
   const deep = { allOf: [{ $ref: "#" }] };
