@@ -7,7 +7,7 @@
 // A step that cannot run here is reported as skipped with its reason. With CI=true a skip is a failure.
 
 import { spawn, spawnSync } from "node:child_process";
-import { existsSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { existsSync, mkdtempSync, readFileSync, rmSync, statSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 
@@ -21,6 +21,8 @@ interface Step {
   /** Debian packages that the step needs: [program, or a command that succeeds when it is there; package]. */
   readonly needs?: readonly (readonly [string, string])[];
   readonly root?: boolean;
+  /** Its tests start programs of this checkout as other users. */
+  readonly others?: boolean;
   run(): Promise<Outcome>;
 }
 
@@ -99,6 +101,7 @@ const STEPS: readonly Step[] = [
     name: "netns",
     what: "lock and island in real network namespaces",
     root: true,
+    others: true,
     run: suite("netns"),
     needs: [
       ["nft", "nftables"],
@@ -120,9 +123,18 @@ const isThere = (probe: string): boolean =>
   spawnSync("sh", ["-c", probe.includes(" ") ? probe : `command -v ${probe}`]).status === 0;
 const isRoot = process.getuid?.() === 0;
 
+/** The first folder above this file that only its owner may enter. */
+function closedFolder(): string | undefined {
+  const above = import.meta.dirname.split("/").map((_, i, names) => names.slice(0, i + 1).join("/"));
+  return above.find((folder) => folder !== "" && (statSync(folder).mode & 0o001) === 0);
+}
+
 /** Installs what is missing where that is possible; the answer is the reason why not. */
 function provide(step: Step): string | undefined {
   if (step.root === true && !isRoot) return "needs root";
+  const closed = step.others === true ? closedFolder() : undefined;
+  if (closed !== undefined)
+    return `its tests run as other users too, and those may not enter ${closed}: chmod o+x ${closed}, or clone elsewhere`;
   const missing = (step.needs ?? []).filter(([program]) => !isThere(program));
   if (missing.length === 0) return undefined;
   const packages = missing.map(([, name]) => name);

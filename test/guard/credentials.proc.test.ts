@@ -2,7 +2,15 @@
 // answers and error texts, in front of upstreams that send back what they were sent.
 
 import { spawn, spawnSync } from "node:child_process";
-import { chmodSync, copyFileSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import {
+  chmodSync,
+  constants,
+  copyFileSync,
+  mkdtempSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+} from "node:fs";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -164,10 +172,13 @@ async function agent(
     chmodSync(room, 0o755);
     copyFileSync(fileURLToPath(new URL("./agent.mjs", import.meta.url)), join(room, "agent.mjs"));
     chmodSync(join(room, "agent.mjs"), 0o644);
+    // Node too: a checkout may lie where only root may go.
+    copyFileSync(process.execPath, join(room, "node"), constants.COPYFILE_FICLONE);
+    chmodSync(join(room, "node"), 0o755);
     const other = process.getuid?.() === 0 ? { uid: AGENT_UID, gid: AGENT_UID } : {};
     // Not waited for in one go: the upstreams live in this process.
     const child = spawn(
-      process.execPath,
+      join(room, "node"),
       [join(room, "agent.mjs"), ...secrets.map((s) => Buffer.from(s).toString("base64"))],
       { cwd: room, env: { PATH: process.env["PATH"], ...env }, stdio: ["ignore", "pipe", "pipe"], ...other },
     );
@@ -175,7 +186,9 @@ async function agent(
     let err = "";
     child.stdout.on("data", (part) => (out += String(part)));
     child.stderr.on("data", (part) => (err += String(part)));
-    const code = await new Promise<number | null>((resolve) => child.once("close", resolve));
+    const code = await new Promise<number | null>((resolve, reject) =>
+      child.once("error", reject).once("close", resolve),
+    );
     if (code !== 0) throw new Error(`the agent ended with ${code}: ${err}`);
     return JSON.parse(out) as { looked: number; found: string[] };
   } finally {
