@@ -153,13 +153,13 @@ export const governing: Part = {
         await patch({ spec: { freeze: null } });
         await new Promise((resolve) => setTimeout(resolve, 2000));
         expect((await list(scene)).reason === "SYSTEM_FROZEN", "clearing the field lifted the freeze");
-        const node = await freezeNode(scene);
+        const order = await freezeOrder(scene);
         const lift = (keyFile: string): Promise<string> => {
           const signer = signerFromPem(textOf(join(scene.keys.folder, keyFile)));
           const signed = signObject(
             {
               type: "atoll.dev/unfreeze/v1",
-              freeze: node,
+              freeze: order,
               reason: "over",
               at: timestampOf(Date.now()),
               key_id: signer.keyId,
@@ -241,11 +241,11 @@ async function yamlOf(text: string): Promise<object> {
   return value;
 }
 
-/** The node of the freeze in force, as the guardian's report has it. */
-async function freezeNode(scene: Scene): Promise<string> {
+/** The order of the freeze in force: whoever lifts it, lifts it for pods to come, too. */
+async function freezeOrder(scene: Scene): Promise<string> {
   const { journalNodes } = await import("./journal.ts");
   const nodes = await journalNodes(scene, "agent");
   const last = nodes.findLast((n) => n.event === "FREEZE");
   if (last === undefined) throw new Error("the journal has no FREEZE");
-  return last.hash;
+  return last.order;
 }

@@ -1,6 +1,7 @@
 // A guardian's journal as whoever owns the node's disk sees it: a copy to read, to export and to verify.
 import { mkdirSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
+import { hashJson } from "../../kernel/crypto/crypto.ts";
 import { readEntry } from "../../kernel/evidence/evidence.ts";
 import { readJournal } from "../../sidecar/journal/journal.ts";
 import { Failure } from "../failure.ts";
@@ -31,6 +32,8 @@ export async function copyJournal(scene: Scene, pod: string): Promise<string> {
 export type SeenNode = {
   readonly kind: string;
   readonly hash: string;
+  /** The hash of its body: the order, where the event is a freeze. */
+  readonly order: string;
   readonly event: string;
   readonly code: string;
   readonly receipt: string;
@@ -50,6 +53,7 @@ export async function journalNodes(scene: Scene, pod: string): Promise<SeenNode[
     nodes.push({
       kind: node.kind,
       hash,
+      order: hashJson(node.body),
       event: text(node.body["event"]),
       code: text(node.body["reason_code"]),
       receipt: text(node.body["receipt_id"]),
