@@ -10,16 +10,16 @@ import { governing } from "./trial/governing.ts";
 import { installing } from "./trial/installing.ts";
 import { leaving } from "./trial/leaving.ts";
 import { island } from "./island/part.ts";
-import { proving } from "./trial/proving.ts";
+import { checking, proving } from "./trial/proving.ts";
 import { bringUp, remember, type Wish } from "./trial/scene.ts";
 import type { Part } from "./trial/steps.ts";
 
 const USAGE = `usage: npm run e2e [-- --name NAME] [--only PART,…] [--keep]
-Parts: installing, governing, escaping, island, proving, leaving (each needs the ones before it).
+Parts: installing, governing, escaping, checking, island, proving, leaving (each needs the ones before it).
 --keep leaves the cluster running; --reuse goes on with one that was kept. Builds the cluster's programs first where they are missing (about a quarter of an
 hour on two cores).
 `;
-const PARTS: readonly Part[] = [installing, governing, escaping, island, proving, leaving];
+const PARTS: readonly Part[] = [installing, governing, escaping, checking, island, proving, leaving];
 
 const { say, step, close } = counted();
 

@@ -22,8 +22,9 @@ const allowedAgain = (scene: Scene, pod: string, seconds: number): Promise<objec
 const begins = (nodes: readonly SeenNode[], before: readonly SeenNode[]): boolean =>
   before.every((node, at) => nodes[at]?.hash === node.hash);
 
-export const proving: Part = {
-  name: "proving",
+/** While nothing was widened yet: what once was, the check names until the pods of then are replaced. */
+export const checking: Part = {
+  name: "checking",
   steps: [
     [
       "`atoll check` finds nothing wrong, and names what is planted: a webhook that is gone",
@@ -103,6 +104,12 @@ export const proving: Part = {
         );
       },
     ],
+  ],
+};
+
+export const proving: Part = {
+  name: "proving",
+  steps: [
     [
       "a guardian that is killed comes back with the same key, and its chains go on",
       async (scene) => {

@@ -23,16 +23,14 @@ const slice = (service: string): JsonMap => ({
   metadata: { name: service, labels: { "kubernetes.io/service-name": service } },
   endpoints: [{ conditions: { ready: true } }],
 });
-const webhook = (name: string): JsonMap =>
+const webhooks = (...names: readonly string[]): JsonMap =>
   named("atoll", {
-    webhooks: [
-      {
-        name,
-        failurePolicy: "Fail",
-        clientConfig: { caBundle: base64(authority.certificate) },
-        namespaceSelector: { matchLabels: { "atoll.dev/governed": "true" } },
-      },
-    ],
+    webhooks: names.map((name) => ({
+      name,
+      failurePolicy: name === "sidecars.atoll.dev" ? "Ignore" : "Fail",
+      clientConfig: { caBundle: base64(authority.certificate) },
+      namespaceSelector: { matchLabels: { "atoll.dev/governed": "true" } },
+    })),
   });
 
 /** Fresh each time, so that a fault can be planted in it. */
@@ -78,8 +76,8 @@ export function healthy(): Omit<Snapshot, "lists"> & { readonly lists: Record<Li
     crds: CRDS.map((name) =>
       named(`${name}.atoll.dev`, { status: { conditions: [condition("Established", "True")] } }),
     ),
-    mutating: [webhook("pods.atoll.dev")],
-    validating: [webhook("kinds.atoll.dev")],
+    mutating: [webhooks("pods.atoll.dev")],
+    validating: [webhooks("kinds.atoll.dev", "sidecars.atoll.dev")],
     policies: POLICIES.map((name) => named(name, { spec: { failurePolicy: "Fail" } })),
     bindings: POLICIES.map((name) =>
       named(name, { spec: { policyName: name, validationActions: ["Deny"] } }),
