@@ -1,6 +1,7 @@
 // The functions that expressions may call: by name, with the types they take, what they yield and what they cost.
 // A unit is about ten nanoseconds of the reference machine; bench/worst-rule.ts holds it to that.
 
+import { present } from "../contracts/contracts.ts";
 import {
   BOOL,
   DOUBLE,
@@ -48,7 +49,7 @@ const always =
     k;
 const each = (kinds: readonly Kind[], yields: Known): Overload[] => kinds.map((k) => [[k], always(yields)]);
 const pairs = (kinds: readonly Kind[], yields: Known | null = null): Overload[] =>
-  kinds.map((k) => [[k, k], yields === null ? (a) => either(a[0] ?? DYN, a[1] ?? DYN) : always(yields)]);
+  kinds.map((k) => [[k, k], yields === null ? (a) => either(present(a[0]), present(a[1])) : always(yields)]);
 const constant = (n: number) => (): number => n;
 
 const NUMBERS: readonly Kind[] = ["int", "uint", "double"];
@@ -178,7 +179,7 @@ const table = (patternSize: PatternSize): ReadonlyMap<string, Callable> =>
       "matches",
       {
         overloads: [[["string", "string"], always(BOOL)]],
-        cost: (a) => CALL + 100 + product(size(a[0]), patternSize(a[1]?.literal ?? "") * 4),
+        cost: (a) => CALL + 100 + product(size(a[0]), patternSize(present(present(a[1]).literal)) * 4),
         form: "both",
         literal: { at: 1, check: () => null },
       },
@@ -191,7 +192,7 @@ const table = (patternSize: PatternSize): ReadonlyMap<string, Callable> =>
       "bytes",
       {
         overloads: [
-          [["bytes"], (a) => a[0] ?? DYN],
+          [["bytes"], (a) => present(a[0])],
           [["string"], (a) => bytes(size(a[0]) * 3)],
         ],
         cost: (a) => CALL + size(a[0]),
@@ -202,7 +203,7 @@ const table = (patternSize: PatternSize): ReadonlyMap<string, Callable> =>
       "string",
       {
         overloads: [
-          [["string"], (a) => a[0] ?? DYN],
+          [["string"], (a) => present(a[0])],
           [["bytes"], (a) => text(size(a[0]))],
           ...each(["bool", "int", "uint", "double", "timestamp", "duration"], text(64)),
         ],
@@ -216,7 +217,7 @@ const table = (patternSize: PatternSize): ReadonlyMap<string, Callable> =>
     [
       "dyn",
       {
-        overloads: [[["dyn"], (a) => ({ ...(a[0] ?? DYN), kind: "dyn" })]],
+        overloads: [[["dyn"], (a) => ({ ...present(a[0]), kind: "dyn" })]],
         cost: constant(CALL),
         form: "function",
       },

@@ -75,7 +75,8 @@ export function readNote(note: string, origin: string, verifier: Verifier): Note
   if (cut < 0 || !note.endsWith("\n")) throw new ContractError("note", "has no block of signatures");
   const text = note.slice(0, cut + 1);
   const [first, size, root] = text.split("\n");
-  if (first !== origin) throw new ContractError("origin", `expected \`${origin}\`, found \`${first ?? ""}\``);
+  if (first !== origin)
+    throw new ContractError("origin", `expected \`${origin}\`, found \`${String(first)}\``);
   const id = noteKeyId(origin, verifier.publicKey);
   let verified = false;
   for (const line of note.slice(cut + 2, -1).split("\n")) {

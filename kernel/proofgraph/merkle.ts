@@ -1,6 +1,6 @@
 // The RFC 6962 tree over node hashes: leaf = SHA-256(00 ‖ the hash's 32 raw bytes), inner = SHA-256(01 ‖ left ‖ right).
 
-import { ContractError } from "../contracts/contracts.ts";
+import { ContractError, present } from "../contracts/contracts.ts";
 import type { Hash } from "../contracts/contracts.ts";
 import { bytesOfHash, hashOfBytes, sha256Bytes } from "../crypto/crypto.ts";
 
@@ -43,7 +43,7 @@ export function createFrontier(size = 0, peaks: readonly Hash[] = []): Frontier 
     },
     append(node) {
       let hash = leafHash(node);
-      for (let n = count; n % 2 === 1; n = (n - 1) / 2) hash = inner(stack.pop() ?? EMPTY_ROOT, hash);
+      for (let n = count; n % 2 === 1; n = (n - 1) / 2) hash = inner(present(stack.pop()), hash);
       stack.push(hash);
       count++;
     },
