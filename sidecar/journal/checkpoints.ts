@@ -22,8 +22,6 @@ export interface Standing {
 
 export interface CheckpointParts {
   readonly disk: Disk;
-  /** The key that signs now. */
-  readonly signer: () => Signer;
   readonly standing: Standing | undefined;
   /** Records between two snapshots; more where a snapshot is large. */
   readonly snapshotRecords: number;
@@ -31,11 +29,16 @@ export interface CheckpointParts {
   failed(error: unknown): void;
   warn(why: string): void;
 }
+/** A head, and the key that signed its checkpoint: the next one may be handed over to before the head is written. */
+export interface SignedBy {
+  readonly head: Head;
+  readonly by: Signer;
+}
 export interface Checkpoints {
   /** Writes a head; of several that wait, the last. */
-  head(head: Head): void;
-  /** Records that have become durable; `head` belongs to the checkpoint at place `at` among them. */
-  follow(entries: readonly Entry[], checkpoint?: { readonly at: number; readonly head: Head }): void;
+  head(head: SignedBy): void;
+  /** Records that have become durable; the checkpoint is the one at place `at` among them. */
+  follow(entries: readonly Entry[], checkpoint?: SignedBy & { readonly at: number }): void;
   /** From now on every checkpoint has its snapshot. */
   closing(): void;
   /** The standing is at this record. */
@@ -48,8 +51,8 @@ export interface Checkpoints {
 const BYTES_A_RECORD = 1 << 10;
 
 export function createCheckpoints(parts: CheckpointParts): Checkpoints {
-  const { disk, signer, standing } = parts;
-  let next: Head | undefined;
+  const { disk, standing } = parts;
+  let next: SignedBy | undefined;
   let kept = 0;
   let size = 0;
   let following = standing !== undefined;
@@ -59,9 +62,9 @@ export function createCheckpoints(parts: CheckpointParts): Checkpoints {
   const due = (record: number): boolean =>
     record > kept && (every || record - kept >= Math.max(parts.snapshotRecords, size / BYTES_A_RECORD));
 
-  function keep(head: Head, state: JsonObject): void {
+  function keep({ head, by }: SignedBy, state: JsonObject): void {
     kept = head.record;
-    const content = snapshotBytes({ head, state }, signer());
+    const content = snapshotBytes({ head, state }, by);
     size = content.byteLength;
     writing = writing.then(() =>
       replaceFile(disk, SNAPSHOT, content).catch(async (error: unknown) => {
@@ -80,7 +83,7 @@ export function createCheckpoints(parts: CheckpointParts): Checkpoints {
         next = undefined;
         if (latest === undefined) return;
         try {
-          await replaceFile(disk, HEAD, headBytes(latest, signer()));
+          await replaceFile(disk, HEAD, headBytes(latest.head, latest.by));
         } catch (error) {
           parts.failed(error);
         }
@@ -91,7 +94,7 @@ export function createCheckpoints(parts: CheckpointParts): Checkpoints {
       try {
         for (const [i, entry] of entries.entries()) {
           standing.next(entry);
-          if (i === checkpoint?.at && due(checkpoint.head.record)) keep(checkpoint.head, standing.state());
+          if (i === checkpoint?.at && due(checkpoint.head.record)) keep(checkpoint, standing.state());
         }
       } catch (error) {
         // What it stands for is not known any more: the next start reads the log from the last snapshot.

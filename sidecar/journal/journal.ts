@@ -60,6 +60,7 @@ type PendingHead = Omit<Head, "segment" | "at" | "checkpoint_at" | "segments"> &
   /** Where in its batch the checkpoint stands: its line, and the number of nodes up to and with it. */
   readonly line: number;
   readonly nodes: number;
+  readonly by: Signer;
 };
 interface Extra {
   readonly nodes: SealedNode[];
@@ -116,7 +117,6 @@ async function start(
   const spare = createSpare(disk, segmentBytes);
   const checkpoints = createCheckpoints({
     disk,
-    signer: () => signer,
     standing: options.standing,
     snapshotRecords: options.snapshotRecords ?? SNAPSHOT_RECORDS,
     failed,
@@ -213,8 +213,9 @@ async function start(
     position = { ...before, at: before.at + bytes, record: before.record + batch.lines.length };
     live.moved(batch.extra.nodes);
     const pending = batch.extra.head;
-    const head = pending === undefined ? undefined : headOf(batch, pending, before);
-    if (head !== undefined) checkpoints.head(head);
+    const signed =
+      pending === undefined ? undefined : { head: headOf(batch, pending, before), by: pending.by };
+    if (signed !== undefined) checkpoints.head(signed);
     batch.resolve();
     if (batch.extra.end !== undefined)
       try {
@@ -225,12 +226,12 @@ async function start(
     options.landed?.({ records: batch.lines.length, nodes: batch.extra.nodes, milliseconds });
     checkpoints.follow(
       batch.extra.entries,
-      head === undefined || pending === undefined ? undefined : { at: pending.line, head },
+      signed === undefined || pending === undefined ? undefined : { ...signed, at: pending.line },
     );
   }
 
   function headOf(batch: Batch<Extra>, pending: PendingHead, before: Position): Head {
-    const { line, nodes, ...rest } = pending;
+    const { line, nodes, by: _, ...rest } = pending;
     const lengthOf = (lines: readonly string[]): number =>
       lines.reduce((sum, text) => sum + Buffer.byteLength(text, "utf8"), 0);
     const checkpointAt = before.at + lengthOf(batch.lines.slice(0, line));
@@ -314,6 +315,7 @@ async function start(
     batch.extra.head = {
       line: batch.lines.length - 1,
       nodes: batch.extra.nodes.length,
+      by: signer,
       record: sealedRecords,
       checkpoint: sealed.hash,
       sessions: chains.heads(),

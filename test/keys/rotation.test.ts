@@ -164,6 +164,56 @@ describe("rotation of a guardian's key (4.4)", () => {
     expect(verified(disk, firstKey(disk)).used).toEqual([before, key]);
   });
 
+  test("a checkpoint's head is signed by the key that signed the checkpoint, also while a hand-over is on its way", async () => {
+    // The hand-over comes in the very turn in which a batch with a checkpoint has reached the disk.
+    const old = newSigner();
+    const next = newSigner();
+    const { disk } = tape();
+    const heads = new Set<string>();
+    let over: Promise<unknown> | undefined;
+    const journal: OpenJournal = await openJournal({
+      dir: "/nowhere",
+      signer: old,
+      nextKey: next,
+      podUid: "pod-1",
+      clock: () => 1_800_000_000_000,
+      random: (n) => randomBytes(n),
+      disk: {
+        ...disk,
+        async rename(from, to) {
+          if (to === "head.json") heads.add(Buffer.from(disk.read(from) ?? "").toString("utf8"));
+          await disk.rename(from, to);
+        },
+      },
+      lock: () => () => undefined,
+      checkpointNodes: 20,
+      checkpointMs: 3_600_000,
+      landed: ({ nodes }) => {
+        if (over !== undefined || !nodes.some(({ node }) => node.kind === "CHECKPOINT")) return;
+        const act = signAct(
+          { type: ROTATION, old: old.keyId, key: publishKey(next) },
+          timestampOf(1_800_000_000_000),
+          old,
+        );
+        over = journal.handOver(next, JSON.parse(JSON.stringify(act)));
+      },
+    });
+    await decisions(journal, 24);
+    await over;
+    await decisions(journal, 24, { from: 50 });
+    await journal.close();
+    const signedBy = new Map<string, string>();
+    for (const entry of journal.entries())
+      if (entry.kind === "node") signedBy.set(entry.sealed.hash, entry.sealed.node.key_id);
+    const pairs = [...heads]
+      .map((text): { checkpoint: string; key_id: string } => JSON.parse(text))
+      .filter(({ checkpoint }) => checkpoint !== "genesis");
+    expect(pairs.map(({ key_id }) => key_id)).toEqual(
+      pairs.map(({ checkpoint }) => signedBy.get(checkpoint)),
+    );
+    expect(new Set(pairs.map(({ key_id }) => key_id))).toEqual(new Set([old.keyId, next.keyId]));
+  });
+
   test("a key that was withdrawn signs nothing more, also after a restart", async () => {
     const { disk } = tape();
     const { journal, keys, rotation } = await start(disk);
