@@ -16,7 +16,7 @@ export interface StandIn {
   close(): Promise<void>;
 }
 
-/** Where a stand-in listens: any free port of loopback, unless it is told otherwise. */
+/** Where a stand-in listens: a free port of loopback, unless it is told otherwise. */
 export interface Place {
   readonly host: string;
   readonly port: number;
@@ -29,7 +29,7 @@ async function listen(
   path: string,
   place: Place,
 ): Promise<StandIn> {
-  // Kept open for as long as any client might: a connection that ends while a request is on its way is no part of the story.
+  // Kept open for as long as a client might: a connection that ends while a request is on its way is no part of the story.
   server.keepAliveTimeout = 600_000;
   await new Promise<void>((resolve) => server.listen(place.port, place.host, resolve));
   const address = server.address();

@@ -9,28 +9,21 @@ import type {
   EvidenceFact,
   Facts,
   Hash,
-  Input,
   JsonObject,
   Receipt,
   SealedNode,
-  SessionId,
   Source,
   ToolCall,
 } from "../../kernel/contracts/contracts.ts";
 import { sha256 } from "../../kernel/crypto/crypto.ts";
-import { createExecutor, createThrottle, written } from "../../kernel/executor/executor.ts";
-import type { Result } from "../../kernel/executor/executor.ts";
+import { createExecutor, createThrottle } from "../../kernel/executor/executor.ts";
 import { decide } from "../../kernel/guardian/guardian.ts";
 import type { Verdict } from "../../kernel/guardian/guardian.ts";
-import {
-  EMPTY_USAGE,
-  permittedReceipt,
-  receiptBody,
-  refusedReceipt,
-} from "../../kernel/receipts/receipts.ts";
 import { CLEAN, scanTexts, textsOf } from "../../kernel/threat/threat.ts";
 import type { Scan } from "../../kernel/threat/threat.ts";
-import type { Refusal, Stamp } from "../surfaces/surfaces.ts";
+import type { Stamp } from "../surfaces/surfaces.ts";
+import { attest } from "./attest.ts";
+import type { Judged } from "./attest.ts";
 import type { Ask, Caller, Active, GovernOptions, Told } from "./ask.ts";
 import {
   destinationOf,
@@ -47,6 +40,7 @@ import { LostAnswers } from "./lost.ts";
 import { releaseInput } from "./releases.ts";
 import { Sessions } from "./sessions.ts";
 import type { Session } from "./sessions.ts";
+import { flooded, overloaded, toldOf } from "./telling.ts";
 
 export type { Active, Approvals, Ask, Caller, GovernOptions, Spending, Told } from "./ask.ts";
 export { effectDraft, releaseFrom, releaseInput, reopen } from "./releases.ts";
@@ -54,11 +48,6 @@ export type { OpenIntent, Release } from "./releases.ts";
 export { Sessions } from "./sessions.ts";
 export type { RestoredSession, Session } from "./sessions.ts";
 
-const REFUSED_APPROVAL: ReadonlySet<string> = new Set([
-  "APPROVAL_REJECTED",
-  "DENY_APPROVAL_TIMEOUT",
-  "APPROVAL_INVALID",
-]);
 const CALL: Amounts = { calls: 1, tokens: 0, costMicroUsd: 0 };
 const MOST_EPOCHS = 8;
 const ZERO: Amounts = { calls: 0, tokens: 0, costMicroUsd: 0 };
@@ -141,11 +130,11 @@ export class Governor {
   }
 
   async #once(ask: Ask): Promise<Told> {
-    if (this.#stopped) return this.#overloaded("the guardian is stopping");
+    if (this.#stopped) return overloaded("the guardian is stopping");
     const { policy } = this.active;
     const counted = ask.open !== true;
     if (counted && this.#underWay >= policy.concurrentCalls * 4)
-      return this.#overloaded(`${this.#underWay} calls are under way`);
+      return overloaded(`${this.#underWay} calls are under way`);
     const call = this.callOf(ask);
     const scan = ask.scan ?? scanTexts(textsOf(ask.args));
     this.#argsOf.set(call.callId, ask.args);
@@ -165,7 +154,12 @@ export class Governor {
       });
       const session = this.#sessionOf(ask.caller);
       if (begun) session.calls++;
-      return await this.#told(result, call, begun);
+      return await toldOf(result, call, {
+        intent: this.#intents.get(call.callId),
+        begun,
+        policy: this.active.policy,
+        approvals: this.#o.approvals?.(),
+      });
     } finally {
       if (counted) this.#underWay--;
       this.#intents.delete(call.callId);
@@ -188,28 +182,8 @@ export class Governor {
       rate: { toolLastMinute: 0, sessionLastSecond: 0 },
       ...more,
     };
-    if (this.#throttle.floods(facts.session.id, this.#now())) return this.#flooded();
-    const verdict = decide(call, policy, facts);
-    const passed = verdict.verdict !== "DENY";
-    const stood = passed ? 1 : this.#throttle.refusal(facts.session.id, this.#now());
-    const paper = written({ call, policy, facts });
-    const judged = this.#judged(call, facts, verdict, paper.factsHash);
-    const receipt = passed
-      ? permittedReceipt(judged, { effectId: "", expiresAt: timestampOf(this.#now() + policy.lifetimeMs) })
-      : stood > 1
-        ? refusedReceipt(judged, "DENY", "RATE_LIMIT_EXCEEDED", { ...EMPTY_USAGE, calls: stood })
-        : refusedReceipt(judged, "DENY", verdict.code);
-    const node = await this.#record(receipt, facts.session.id, paper.inputs);
-    if (node === null) return this.#refused("JOURNAL_UNAVAILABLE", "the record could not be made durable");
-    this.#heard(node, receipt, verdict);
-    const stamp = stampOf(receipt, node);
-    if (passed) return { kind: "done", output: null, stamp, receipt, forgotten: false };
-    return {
-      kind: "refused",
-      refusal: { code: verdict.code, detail: verdict.detail, stamp, begun: false },
-      receipt,
-      output: null,
-    };
+    if (this.#throttle.floods(facts.session.id, this.#now())) return flooded();
+    return await this.#attest({ call, policy, facts }, decide(call, policy, facts));
   }
 
   /** Records a refusal that no gate has made: bytes that are no call. */
@@ -217,8 +191,7 @@ export class Governor {
     const call = this.callOf({ target, source, args: {} });
     const { policy } = this.active;
     const facts = this.#facts({ caller, estimate: ZERO }, call, CLEAN);
-    if (this.#throttle.floods(facts.session.id, this.#now())) return this.#flooded();
-    const stood = this.#throttle.refusal(facts.session.id, this.#now());
+    if (this.#throttle.floods(facts.session.id, this.#now())) return flooded();
     const verdict: Verdict = {
       gates: [],
       ruleId: "",
@@ -229,21 +202,20 @@ export class Governor {
       code,
       detail,
     };
-    const paper = written({ call, policy, facts });
-    const judged = this.#judged(call, facts, verdict, paper.factsHash);
-    const receipt =
-      stood > 1
-        ? refusedReceipt(judged, "DENY", "RATE_LIMIT_EXCEEDED", { ...EMPTY_USAGE, calls: stood })
-        : refusedReceipt(judged, "DENY", code);
-    const node = await this.#record(receipt, facts.session.id, paper.inputs);
-    if (node === null) return this.#refused("JOURNAL_UNAVAILABLE", "the record could not be made durable");
-    this.#heard(node, receipt, verdict);
-    return {
-      kind: "refused",
-      refusal: { code, detail, stamp: stampOf(receipt, node), begun: false },
-      receipt,
-      output: null,
-    };
+    return await this.#attest({ call, policy, facts }, verdict);
+  }
+  async #attest(judged: Judged, verdict: Verdict): Promise<Told> {
+    const { journal } = this.#o;
+    return await attest(
+      {
+        journal,
+        throttle: this.#throttle,
+        nowMs: this.#now(),
+        heard: (node, receipt, heard) => this.#heard(node, receipt, heard),
+      },
+      judged,
+      verdict,
+    );
   }
 
   /** The start-up test: an undeclared tool, judged by the live policy and recorded in the guardian's own session. */
@@ -402,49 +374,6 @@ export class Governor {
     return approvals === undefined ? base : { ...base, approval: approvals.fact(call, base, policy) };
   }
 
-  #judged(call: ToolCall, facts: Facts, verdict: Verdict, factsHash: Hash) {
-    const { policy } = this.active;
-    const p = facts.principal;
-    return {
-      receiptId: makeId("rcp", sixteen()),
-      decisionId: makeId("dec", sixteen()),
-      callId: call.callId,
-      principal: p.state === "verified" ? p.id : "",
-      delegator: p.state === "verified" ? p.delegator : "",
-      tool: call.target,
-      effectClass: verdict.effect,
-      source: call.source,
-      ruleId: verdict.ruleId,
-      argsHash: call.argsHash,
-      policyHash: policy.hash,
-      ceilingHash: verdict.gates.includes("ceiling") ? policy.ceilingHash : ("" as const),
-      overlays: [],
-      gatesRan: verdict.gates,
-      factsHash,
-    };
-  }
-
-  async #record(receipt: Receipt, session: SessionId, inputs: readonly Input[]): Promise<SealedNode | null> {
-    try {
-      const { nodes, durable } = this.#o.journal.append(
-        [
-          {
-            kind: "ATTESTATION",
-            session_id: session,
-            parents: [],
-            issued_at: timestampOf(this.#now()),
-            body: receiptBody(receipt),
-          },
-        ],
-        inputs,
-      );
-      await durable;
-      return nodes[0] ?? null;
-    } catch {
-      return null;
-    }
-  }
-
   #heard(node: SealedNode, receipt: Receipt, verdict: Verdict): void {
     if (node.node.kind === "INTENT") this.#intents.set(receipt.call_id, stampOf(receipt, node));
     if (node.node.kind === "EFFECT") this.#remember(node, receipt);
@@ -484,101 +413,4 @@ export class Governor {
     this.#evidence = [...this.#evidence.slice(-255), fact];
   }
   readonly #argsOf = new Map<string, JsonObject>();
-
-  async #told(result: Result, call: ToolCall, begun: boolean): Promise<Told> {
-    const intent = this.#intents.get(call.callId);
-    switch (result.kind) {
-      case "done":
-        return {
-          kind: "done",
-          output: result.output,
-          stamp: intent ?? { ...stampOf(result.receipt, result.node), receiptId: result.intent },
-          receipt: result.receipt,
-          forgotten: result.forgotten === true,
-        };
-      case "failed": {
-        const stamp =
-          intent ??
-          (result.receipt !== null && result.node !== null
-            ? { ...stampOf(result.receipt, result.node), receiptId: result.intent }
-            : undefined);
-        return {
-          kind: "refused",
-          refusal: {
-            code: result.code,
-            detail: result.detail,
-            stamp: stamp === undefined ? undefined : { ...stamp, reason: result.code },
-            begun: begun || result.node !== null,
-          },
-          receipt: result.receipt,
-          output: null,
-        };
-      }
-      case "denied": {
-        const stamp =
-          result.receipt !== null && result.node !== null ? stampOf(result.receipt, result.node) : undefined;
-        const wait =
-          result.code === "RATE_LIMIT_EXCEEDED"
-            ? { retryAfter: result.detail.includes("minute") ? 60 : 1 }
-            : {};
-        const refused = /\bapr_[0-9a-f]{32}\b/.exec(result.detail)?.[0];
-        if (refused !== undefined && REFUSED_APPROVAL.has(result.code)) this.#o.approvals?.()?.told(refused);
-        return {
-          kind: "refused",
-          refusal: { code: result.code, detail: result.detail, stamp, begun: false, ...wait },
-          receipt: result.receipt,
-          output: null,
-        };
-      }
-      case "escalated": {
-        const stamp = stampOf(result.receipt, result.node);
-        const told = (refusal: Refusal): Told => ({
-          kind: "refused",
-          refusal,
-          receipt: result.receipt,
-          output: null,
-        });
-        const refusal = { code: result.code, detail: result.verdict.detail, stamp, begun: false };
-        const opened = await this.#o
-          .approvals?.()
-          ?.open(result, call, this.active.policy)
-          .catch(() => ({ limited: "the approval could not be recorded" }));
-        if (opened === undefined) return told(refusal);
-        if ("limited" in opened)
-          return told({ ...refusal, code: "RATE_LIMIT_EXCEEDED", detail: opened.limited });
-        return told({ ...refusal, approval: opened.object });
-      }
-    }
-  }
-
-  #flooded(): Told {
-    return {
-      kind: "refused",
-      refusal: {
-        code: "RATE_LIMIT_EXCEEDED",
-        detail: "too many denials",
-        stamp: undefined,
-        begun: false,
-        retryAfter: 1,
-      },
-      receipt: null,
-      output: null,
-    };
-  }
-  #overloaded(detail: string): Told {
-    return {
-      kind: "refused",
-      refusal: { code: "OVERLOADED", detail, stamp: undefined, begun: false, retryAfter: 1 },
-      receipt: null,
-      output: null,
-    };
-  }
-  #refused(code: Code, detail: string): Told {
-    return {
-      kind: "refused",
-      refusal: { code, detail, stamp: undefined, begun: false },
-      receipt: null,
-      output: null,
-    };
-  }
 }
