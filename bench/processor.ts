@@ -29,3 +29,18 @@ process.on("message", () => { process.send(h.max / 1e6); h.reset(); });`;
     stop: () => child.kill(),
   };
 }
+
+/** What bench/turns.ts told of a program's event loop: its longest block, and the longest that was the program's own doing. */
+export interface Blocks {
+  readonly wall: number;
+  readonly own: number;
+  /** The longest collection of garbage in a block that was told. */
+  readonly gc: number;
+}
+export function longestBlocks(lines: readonly Readonly<Record<string, unknown>>[]): Blocks {
+  const longest = (key: keyof Blocks): number =>
+    Math.max(0, ...lines.filter((l) => l["event"] === "turn").map((l) => Number(l[key])));
+  return { wall: longest("wall"), own: longest("own"), gc: longest("gc") };
+}
+export const blocksText = ({ wall, own }: Blocks): string =>
+  `longest block ${own.toFixed(0)} ms (${wall.toFixed(0)} with the time in which it waited for a processor)`;

@@ -9,7 +9,7 @@ import type { Json } from "../test/operator/api.ts";
 import { podEnvironment, startProgram } from "../test/operator/install.ts";
 import { entryFrom, ground, namespace, sidecarSpec, storeIndex } from "../test/operator/shapes.ts";
 import { bundled } from "./bundled.ts";
-import { cpuSeconds, memoryMiB, startIdler } from "./processor.ts";
+import { blocksText, cpuSeconds, longestBlocks, memoryMiB, startIdler } from "./processor.ts";
 import type { Load, Loaded } from "./webhook-load.ts";
 
 const { values } = parseArgs({
@@ -18,14 +18,16 @@ const { values } = parseArgs({
     rate: { type: "string", default: "200" },
     sidecars: { type: "string", default: "20" },
     stall: { type: "string", default: "0" },
+    options: { type: "string", default: "" },
     json: { type: "boolean" },
     help: { type: "boolean" },
   },
 });
 if (values.help === true) {
-  process.stdout.write(`usage: node bench/webhook.ts [--seconds 20] [--rate 200] [--sidecars 20] [--json] [--stall MS]
+  process.stdout.write(`usage: node bench/webhook.ts [--seconds 20] [--rate 200] [--sidecars 20] [--json] [--stall MS] [--options OPTIONS]
 A real API server for what the webhook follows; the webhook a process of its own, bundled as it ships; the reviews from another.
 --stall stops the webhook for so many milliseconds every second: with 100 the bound of the latency must be missed.
+--options are more of Node's options for the webhook.
 `);
   process.exit(0);
 }
@@ -47,6 +49,7 @@ try {
     await namespace(api, `team-${i}`, { "atoll.dev/governed": "true", team: `t${i}` });
   const webhook = startProgram(await bundled("operator/webhook.ts"), {
     ...(await podEnvironment(api, "atoll-webhook")),
+    NODE_OPTIONS: `--import=${await bundled("bench/turns.ts")}${values.options === "" ? "" : ` ${values.options}`}`,
     ATOLL_PORT: "0",
     ATOLL_EXTRA_ADDRESSES: "127.0.0.1",
   });
@@ -129,13 +132,17 @@ try {
   say(`${JSON.stringify(review).length} bytes a review, ${entries.length} sidecars`);
   const idler = startIdler();
   await idler.lateMs();
+  const from = webhook.lines.length;
   const steady = await go({ rate: Number(values.rate) });
+  const blocks = longestBlocks(webhook.lines.slice(from));
   say(
     `${values.rate} reviews/s asked: ${(steady.answers / steady.seconds).toFixed(0)} answered, p50 ${steady.p50.toFixed(1)} ms, p99 ${steady.p99.toFixed(1)} ms, worst ${steady.worst.toFixed(0)} ms; webhook ${((steady.serverCpu / steady.seconds) * 100).toFixed(0)} % of a core`,
   );
   const late = await idler.lateMs();
   idler.stop();
-  say(`a process beside it that does nothing was late by up to ${late.toFixed(0)} ms`);
+  say(
+    `webhook's event loop: ${blocksText(blocks)}; a process beside it that does nothing was late by up to ${late.toFixed(0)} ms`,
+  );
   const full = await go({ connections: 32 });
   clearInterval(stalling);
   const rate = full.answers / full.seconds;
@@ -154,7 +161,7 @@ try {
   ];
   process.stdout.write(
     values.json === true
-      ? `${JSON.stringify({ steady, idlerLateMs: late, full: { ...full, rate, perCpu }, rssMiB: Math.round(rss), missed })}\n`
+      ? `${JSON.stringify({ steady, blocks, idlerLateMs: late, full: { ...full, rate, perCpu }, rssMiB: Math.round(rss), missed })}\n`
       : `webhook RSS ${rss.toFixed(0)} MiB\n${missed.length === 0 ? "all within their bounds" : `missed: ${missed.join("; ")}`}\n`,
   );
   process.exitCode = missed.length === 0 ? 0 : 1;

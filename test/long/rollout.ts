@@ -1,4 +1,4 @@
-// The webhook is replaced three times while pods are created, its authorities and leaves turn over all the while, and no create fails.
+// The webhook is replaced three times while pods are created, and no create fails.
 //   node test/long/rollout.ts [--rollouts 3] [--rate 50] [--json] [--plant kill]
 import { createServer, connect } from "node:net";
 import type { Socket } from "node:net";
