@@ -7,7 +7,7 @@
 // A step that cannot run here is reported as skipped with its reason. With CI=true a skip is a failure.
 
 import { spawn, spawnSync } from "node:child_process";
-import { existsSync, mkdtempSync, readFileSync, rmSync, statSync } from "node:fs";
+import { chmodSync, existsSync, mkdtempSync, readFileSync, rmSync, statSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 
@@ -26,11 +26,13 @@ interface Step {
   run(): Promise<Outcome>;
 }
 
+// Whatever a test leaves in the system's folder for such things, it leaves in here, and other users may do the same.
 const scratch = mkdtempSync(join(tmpdir(), "atoll-test-"));
+chmodSync(scratch, 0o1777);
 
 function command(program: string, args: readonly string[]): Promise<number> {
   return new Promise((resolve, reject) => {
-    const child = spawn(program, args, { stdio: "inherit" });
+    const child = spawn(program, args, { stdio: "inherit", env: { ...process.env, TMPDIR: scratch } });
     child.on("error", reject);
     child.on("exit", (code) => resolve(code ?? 1));
   });

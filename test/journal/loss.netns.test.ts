@@ -8,17 +8,20 @@ const script = join(import.meta.dirname, "../long/power.ts");
 const power = (...args: string[]) =>
   spawnSync(process.execPath, [script, ...args], { encoding: "utf8", timeout: 500_000 });
 /** A root without loop devices has no disk to switch off; said, so that nobody takes it for a pass. */
-function able(kind: string): boolean {
+function needs(kind: string): void {
   const can =
     spawnSync("losetup", ["-f"]).status === 0 &&
-    new RegExp(`\\b${kind}$`, "m").test(readFileSync("/proc/filesystems", "utf8"));
-  if (!can) console.log(`not run: this machine cannot mount ${kind} on a loop device`);
-  return can;
+    (new RegExp(`\\b${kind}$`, "m").test(readFileSync("/proc/filesystems", "utf8")) ||
+      spawnSync("modprobe", [kind]).status === 0);
+  if (!can)
+    throw new Error(
+      `${kind} cannot be mounted on a loop device here: give the machine /dev/loop* and ${kind}`,
+    );
 }
 
 for (const kind of ["ext4", "xfs"]) {
   test(`on ${kind} a loss of power loses nothing that was acknowledged (I2, I5)`, () => {
-    if (!able(kind)) return;
+    needs(kind);
     const run = power("--kinds", kind, "--cycles", "4");
     expect(run.stdout).toMatch(
       new RegExp(`^${kind}: 4 losses of power, [1-9]\\d* acknowledged, 0 wrong`, "m"),
@@ -27,7 +30,7 @@ for (const kind of ["ext4", "xfs"]) {
   });
 
   test(`on ${kind} a journal that does not sync loses what it has acknowledged`, () => {
-    if (!able(kind)) return;
+    needs(kind);
     const run = power("--kinds", kind, "--cycles", "2", "--sync", "lying");
     expect(run.stdout).toContain(`WRONG ${kind}`);
     expect(run.status).toBe(1);
