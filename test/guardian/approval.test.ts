@@ -1,30 +1,20 @@
 // A granted approval is looked at again by the gate: whatever in it does not fit this call, this policy, these people or
 // this moment, it does not stand.
 
-import { hash as digest } from "node:crypto";
 import { describe, expect, test } from "vitest";
 import { canonicalize } from "../../kernel/canonicalize/canonicalize.ts";
-import { keyIdFrom, makeId, signatureFrom, timestampFrom } from "../../kernel/contracts/contracts.ts";
+import { makeId, timestampFrom } from "../../kernel/contracts/contracts.ts";
 import type { Facts, Hash, JsonObject, JsonValue, Policy } from "../../kernel/contracts/contracts.ts";
 import { hashJson } from "../../kernel/crypto/crypto.ts";
-import type { Signer, Verifier } from "../../kernel/crypto/crypto.ts";
+import type { Signer } from "../../kernel/crypto/crypto.ts";
 import { confirmOf, decide, intentHash, parseChallenge, termsOf } from "../../kernel/guardian/guardian.ts";
 import { compilePolicy } from "../../kernel/policy/policy.ts";
 import { trustRoots } from "../../kernel/trust/trust.ts";
 import { callOf, factsOf, sampleDoc, session, someHash } from "./sample.ts";
+import { quickKey } from "../quick-key.ts";
 
-/** As binding as a real key to whoever holds no secret, and quick. */
-function toyKey(name: string): Signer & Verifier {
-  const sign = (text: string) => signatureFrom(digest("sha512", `${name}\n${text}`, "hex"), "sig");
-  return {
-    keyId: keyIdFrom(`ed25519:${digest("sha256", name, "hex").slice(0, 16)}`, "key_id"),
-    publicKey: new Uint8Array(32),
-    sign,
-    verify: (text, sig) => sign(text) === sig,
-  };
-}
-const [ann, bob, cyd, dan] = [toyKey("ann"), toyKey("bob"), toyKey("cyd"), toyKey("dan")] as const;
-const [oda, eve] = [toyKey("oda"), toyKey("eve")] as const;
+const [ann, bob, cyd, dan] = [quickKey("ann"), quickKey("bob"), quickKey("cyd"), quickKey("dan")] as const;
+const [oda, eve] = [quickKey("oda"), quickKey("eve")] as const;
 const keys = trustRoots([
   ...[ann, bob, cyd, dan].map((k) => ({ role: "approver" as const, keyId: k.keyId, verifier: k })),
   { role: "override", keyId: oda.keyId, verifier: oda },

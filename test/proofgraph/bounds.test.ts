@@ -2,8 +2,7 @@
 
 import { generateKeyPairSync } from "node:crypto";
 import { describe, expect, test } from "vitest";
-import type { Hash } from "../../kernel/contracts/contracts.ts";
-import { hashJson, sha256, sha256Bytes, signerFromPem, verifierFromRaw } from "../../kernel/crypto/crypto.ts";
+import { hashJson, sha256Bytes, signerFromPem, verifierFromRaw } from "../../kernel/crypto/crypto.ts";
 import {
   checkpointBody,
   createFrontier,
@@ -16,13 +15,8 @@ import {
   verifyLeafInclusion,
   writeNote,
 } from "../../kernel/proofgraph/proofgraph.ts";
+import { node, treeOf } from "./scene.ts";
 
-const node = (i: number): Hash => sha256(`node ${i}`);
-const treeOf = (n: number) => {
-  const tree = createTree();
-  for (let i = 0; i < n; i++) tree.append(node(i));
-  return tree;
-};
 const said = (run: () => unknown): string => {
   try {
     run();

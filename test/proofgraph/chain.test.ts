@@ -1,7 +1,7 @@
 import { generateKeyPairSync } from "node:crypto";
 import * as fc from "fast-check";
 import { expect, test } from "vitest";
-import { makeId, timestampOf } from "../../kernel/contracts/contracts.ts";
+import { makeId } from "../../kernel/contracts/contracts.ts";
 import type { Hash, JsonObject, NodeKind, SealedNode } from "../../kernel/contracts/contracts.ts";
 import { signerFromPem, verifierFromRaw } from "../../kernel/crypto/crypto.ts";
 import {
@@ -15,41 +15,17 @@ import {
   EMPTY_USAGE,
   createChains,
   outcomeReceipt,
-  permittedReceipt,
   readNode,
   receiptBody,
 } from "../../kernel/receipts/receipts.ts";
+import { A, B, G, bytes, issued_at, permitted } from "./scene.ts";
 
 const newSigner = () =>
   signerFromPem(generateKeyPairSync("ed25519").privateKey.export({ type: "pkcs8", format: "pem" }));
 const signer = newSigner();
 const verifier = verifierFromRaw(signer.publicKey);
-const bytes = (n: number) => new Uint8Array(16).fill(n);
-const [A, B, G] = [makeId("ses", bytes(1)), makeId("ses", bytes(2)), makeId("ses", bytes(3))];
-const issued_at = timestampOf(1_700_000_000_000);
-const receiptOf = (n: number) =>
-  permittedReceipt(
-    {
-      receiptId: makeId("rcp", bytes(n)),
-      decisionId: makeId("dec", bytes(n)),
-      callId: makeId("call", bytes(n)),
-      principal: "alice",
-      delegator: "",
-      tool: "",
-      effectClass: "E1",
-      source: "mcp",
-      ruleId: "r",
-      argsHash: "",
-      policyHash: "",
-      ceilingHash: "",
-      overlays: [],
-      gatesRan: ["freeze"],
-      factsHash: "",
-    },
-    { effectId: makeId("eff", bytes(n)), expiresAt: issued_at },
-  );
 const outcomeOf = (n: number) =>
-  outcomeReceipt(receiptOf(n), {
+  outcomeReceipt(permitted(n), {
     receiptId: makeId("rcp", bytes(n + 100)),
     status: "SUCCEEDED",
     code: "",
@@ -69,8 +45,8 @@ function journal(by = signer): SealedNode[] {
     return sealed;
   };
   const trust_head = { height: 0, hash: "genesis" } as const;
-  const a1 = add("INTENT", A, receiptBody(receiptOf(1)));
-  const b1 = add("INTENT", B, receiptBody(receiptOf(2)));
+  const a1 = add("INTENT", A, receiptBody(permitted(1)));
+  const b1 = add("INTENT", B, receiptBody(permitted(2)));
   const c1 = add(
     "CHECKPOINT",
     G,
@@ -164,7 +140,7 @@ test("an effect needs its own open intent", () => {
   const chains = createChains(signer);
   const seal = (kind: NodeKind, body: JsonObject, parents: readonly Hash[] = []) =>
     chains.seal({ kind, session_id: A, parents, issued_at, body });
-  const intent = seal("INTENT", receiptBody(receiptOf(1)));
+  const intent = seal("INTENT", receiptBody(permitted(1)));
   const effect = seal("EFFECT", receiptBody(outcomeOf(1)), [intent.hash]);
   const again = seal("EFFECT", receiptBody(outcomeOf(1)), [intent.hash]);
   expect(check([intent, effect])).not.toHaveProperty("code");

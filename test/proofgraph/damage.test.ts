@@ -1,12 +1,11 @@
 // Whatever is done to a chain of nodes is found, and named at the node where it was done.
 
-import { hash as digest } from "node:crypto";
 import * as fc from "fast-check";
 import { expect, test } from "vitest";
 import { canonicalize } from "../../kernel/canonicalize/canonicalize.ts";
-import { keyIdFrom, makeId, signatureFrom, timestampOf } from "../../kernel/contracts/contracts.ts";
+import { makeId, timestampOf } from "../../kernel/contracts/contracts.ts";
 import type { JsonObject, SealedNode } from "../../kernel/contracts/contracts.ts";
-import type { Signer, Verifier } from "../../kernel/crypto/crypto.ts";
+import type { Signer } from "../../kernel/crypto/crypto.ts";
 import { createGraphCheck } from "../../kernel/proofgraph/proofgraph.ts";
 import type { Break } from "../../kernel/proofgraph/proofgraph.ts";
 import {
@@ -18,23 +17,14 @@ import {
   verifyNode,
   verifySealed,
 } from "../../kernel/receipts/receipts.ts";
+import { quickKey } from "../quick-key.ts";
 
 /** The same in every run; with ATOLL_RUNS above ten thousand a longer look, at other worlds each time. */
 const NUMBER = Number(process.env["ATOLL_RUNS"] ?? 10_000);
 const RUNS = NUMBER > 10_000 ? { numRuns: NUMBER } : { numRuns: NUMBER, seed: 26 };
 
-/** A key whose signature is a keyed hash: as binding as a real one to whoever holds no secret, and quick. */
-function key(name: string): Signer & Verifier {
-  const sign = (text: string) => signatureFrom(digest("sha512", `${name}\n${text}`, "hex"), "sig");
-  return {
-    keyId: keyIdFrom(`ed25519:${digest("sha256", name, "hex").slice(0, 16)}`, "key_id"),
-    publicKey: new Uint8Array(32),
-    sign,
-    verify: (text, sig) => sign(text) === sig,
-  };
-}
-const own = key("own");
-const foreign = key("foreign");
+const own = quickKey("own");
+const foreign = quickKey("foreign");
 const sessions = [1, 2, 3].map((n) => makeId("ses", new Uint8Array(16).fill(n)));
 const body = (name: string): JsonObject => ({ type: "atoll.dev/probe/v1", name, target: "t", result: "r" });
 

@@ -2,7 +2,7 @@
 
 import { generateKeyPairSync } from "node:crypto";
 import { describe, expect, test } from "vitest";
-import { makeId, timestampOf } from "../../kernel/contracts/contracts.ts";
+import { makeId } from "../../kernel/contracts/contracts.ts";
 import type { Hash, JsonObject, NodeKind, SealedNode, SessionId } from "../../kernel/contracts/contracts.ts";
 import { sha256, signerFromPem, verifierFromRaw } from "../../kernel/crypto/crypto.ts";
 import { checkpointBody, createFrontier, createGraphCheck } from "../../kernel/proofgraph/proofgraph.ts";
@@ -11,37 +11,14 @@ import {
   EMPTY_USAGE,
   createChains,
   outcomeReceipt,
-  permittedReceipt,
   receiptBody,
   refusedReceipt,
 } from "../../kernel/receipts/receipts.ts";
+import { A, B, G, bytes, issued_at, judged, permitted } from "./scene.ts";
 
 const { privateKey } = generateKeyPairSync("ed25519");
 const signer = signerFromPem(privateKey.export({ type: "pkcs8", format: "pem" }));
 const verifier = verifierFromRaw(signer.publicKey);
-const bytes = (n: number) => new Uint8Array(16).fill(n);
-const [A, B, G] = [makeId("ses", bytes(1)), makeId("ses", bytes(2)), makeId("ses", bytes(3))];
-const issued_at = timestampOf(1_700_000_000_000);
-const judged = (n: number) =>
-  ({
-    receiptId: makeId("rcp", bytes(n)),
-    decisionId: makeId("dec", bytes(n)),
-    callId: makeId("call", bytes(n)),
-    principal: "alice",
-    delegator: "",
-    tool: "",
-    effectClass: "E1",
-    source: "mcp",
-    ruleId: "r",
-    argsHash: "",
-    policyHash: "",
-    ceilingHash: "",
-    overlays: [],
-    gatesRan: ["freeze"],
-    factsHash: "",
-  }) as const;
-const permitted = (n: number) =>
-  permittedReceipt(judged(n), { effectId: makeId("eff", bytes(n)), expiresAt: issued_at });
 const outcome = (n: number, status: "SUCCEEDED" | "FAILED" | "UNKNOWN" = "SUCCEEDED"): JsonObject =>
   receiptBody(
     outcomeReceipt(permitted(n), {

@@ -4,7 +4,7 @@ import * as fc from "fast-check";
 import { expect, test } from "vitest";
 import { hashFrom } from "../../kernel/contracts/contracts.ts";
 import type { Hash } from "../../kernel/contracts/contracts.ts";
-import { hashOfBytes, sha256, sha256Bytes } from "../../kernel/crypto/crypto.ts";
+import { hashOfBytes, sha256Bytes } from "../../kernel/crypto/crypto.ts";
 import {
   createFrontier,
   createTree,
@@ -14,13 +14,7 @@ import {
   verifyLeafInclusion,
 } from "../../kernel/proofgraph/proofgraph.ts";
 import { vectorsFolder } from "../vectors.ts";
-
-const node = (i: number): Hash => sha256(`node ${i}`);
-const treeOf = (n: number) => {
-  const tree = createTree();
-  for (let i = 0; i < n; i++) tree.append(node(i));
-  return tree;
-};
+import { node, treeOf } from "./scene.ts";
 
 /** The definition of RFC 6962, 2.1, word by word. */
 function slowRoot(leaves: readonly Uint8Array[]): Uint8Array {
