@@ -340,6 +340,34 @@ describe("approval", () => {
   });
 });
 
+/** A kubeconfig with nothing but the token of a service account of team-a. */
+async function kubeconfigOf(account: string): Promise<string> {
+  const { body } = await api.call("POST", `/api/v1/namespaces/team-a/serviceaccounts/${account}/token`, {
+    apiVersion: "authentication.k8s.io/v1",
+    kind: "TokenRequest",
+    spec: {},
+  });
+  return file(
+    `${account}.json`,
+    JSON.stringify({
+      apiVersion: "v1",
+      kind: "Config",
+      clusters: [
+        {
+          name: "c",
+          cluster: {
+            server: api.plane.url,
+            "certificate-authority-data": Buffer.from(api.plane.caPem).toString("base64"),
+          },
+        },
+      ],
+      users: [{ name: "u", user: { token: (body["status"] as { token: string }).token } }],
+      contexts: [{ name: "x", context: { cluster: "c", user: "u", namespace: "team-a" } }],
+      "current-context": "x",
+    }),
+  );
+}
+
 describe("what goes wrong is said, with the exit code", () => {
   test("no such object", async () => {
     for (const argv of [
@@ -374,30 +402,7 @@ describe("what goes wrong is said, with the exit code", () => {
     expect((await person("approvals", "--kubeconfig", join(folder, "none"))).code).toBe(2);
   });
   test("no right", async () => {
-    const { body } = await api.call("POST", "/api/v1/namespaces/team-a/serviceaccounts/default/token", {
-      apiVersion: "authentication.k8s.io/v1",
-      kind: "TokenRequest",
-      spec: {},
-    });
-    const config = file(
-      "weak.json",
-      JSON.stringify({
-        apiVersion: "v1",
-        kind: "Config",
-        clusters: [
-          {
-            name: "c",
-            cluster: {
-              server: api.plane.url,
-              "certificate-authority-data": Buffer.from(api.plane.caPem).toString("base64"),
-            },
-          },
-        ],
-        users: [{ name: "u", user: { token: (body["status"] as { token: string }).token } }],
-        contexts: [{ name: "x", context: { cluster: "c", user: "u", namespace: "team-a" } }],
-        "current-context": "x",
-      }),
-    );
+    const config = await kubeconfigOf("default");
     for (const argv of [
       ["approvals"],
       ["freeze", "gs/strong", "--reason", "r"],
@@ -421,30 +426,7 @@ describe("what goes wrong is said, with the exit code", () => {
       roleRef: { apiGroup: "rbac.authorization.k8s.io", kind: "ClusterRole", name: "atoll-approver" },
       subjects: [{ kind: "ServiceAccount", name: "person", namespace: "team-a" }],
     });
-    const { body } = await api.call("POST", "/api/v1/namespaces/team-a/serviceaccounts/person/token", {
-      apiVersion: "authentication.k8s.io/v1",
-      kind: "TokenRequest",
-      spec: {},
-    });
-    const config = file(
-      "person.json",
-      JSON.stringify({
-        apiVersion: "v1",
-        kind: "Config",
-        clusters: [
-          {
-            name: "c",
-            cluster: {
-              server: api.plane.url,
-              "certificate-authority-data": Buffer.from(api.plane.caPem).toString("base64"),
-            },
-          },
-        ],
-        users: [{ name: "u", user: { token: (body["status"] as { token: string }).token } }],
-        contexts: [{ name: "x", context: { cluster: "c", user: "u", namespace: "team-a" } }],
-        "current-context": "x",
-      }),
-    );
+    const config = await kubeconfigOf("person");
     const id = await waits(one, "r1");
     await until(
       "the right is known",
