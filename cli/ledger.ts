@@ -18,6 +18,7 @@ import {
 } from "../operator/ledger/ledger.ts";
 import { UsageError } from "./io.ts";
 import type { Io } from "./io.ts";
+import { BY, signatures } from "./signatures/signatures.ts";
 
 const USAGE = `usage: atoll ledger serve  --store PLACE --key FILE --guardians FILE [--listen HOST:PORT] [--cert FILE --cert-key FILE]
        atoll ledger status --store PLACE [--json]
@@ -72,16 +73,23 @@ export async function ledger(argv: readonly string[], io: Io): Promise<number> {
       throw new UsageError(`\`${what}\` is none of serve, status, verify and registry`, USAGE);
     if (values.trust === undefined)
       throw new UsageError("`--trust` is needed: a ledger never vouches for itself", USAGE);
-    const audit = await auditLedger(store, parseTrustRoots(readFileSync(values.trust, "utf8")));
+    const checked = signatures();
+    const audit = await auditLedger(store, parseTrustRoots(readFileSync(values.trust, "utf8")), checked.of);
     if (values.json === true)
       io.stdout.write(
-        `${JSON.stringify(audit.ok ? { valid: true, ...audit, not_proved: NOT_PROVED } : { valid: false, ...audit.finding })}\n`,
+        `${JSON.stringify(
+          audit.ok
+            ? { valid: true, ...audit, signatures_by: checked.by, not_proved: NOT_PROVED }
+            : { valid: false, ...audit.finding, signatures_by: checked.by },
+        )}\n`,
       );
     else if (audit.ok)
       io.stdout.write(
         `VALID ${audit.pods.length} guardians, ${audit.checkpoints} checkpoints of the ledger\n${audit.pods
           .map((p) => `  ${p.pod}: ${p.records} records, tree of ${p.tree_size} nodes, root ${p.root_hash}\n`)
-          .join("")}not proved by this:\n${NOT_PROVED.map((line) => `  - ${line}\n`).join("")}`,
+          .join(
+            "",
+          )}  signatures of nodes checked by ${BY[checked.by]}\nnot proved by this:\n${NOT_PROVED.map((line) => `  - ${line}\n`).join("")}`,
       );
     else {
       const f = audit.finding;

@@ -23,6 +23,7 @@ import type { Sandbox } from "../kernel/runtime/sandbox/sandbox.ts";
 import { parseTrustRoots } from "../kernel/trust/trust.ts";
 import type { Io } from "./io.ts";
 import { withPack } from "./pack.ts";
+import { signatures } from "./signatures/signatures.ts";
 
 interface Recorded {
   readonly receipt: Receipt;
@@ -53,7 +54,8 @@ export interface RecomputeOptions {
 /** Exit code: 0 when everything that can be compared came out the same, 1 otherwise. */
 export async function recompute(options: RecomputeOptions, io: Io): Promise<number> {
   const recorded = withPack(options.pack, (files) => {
-    if (options.trust !== undefined) verifyPack(files, parseTrustRoots(readFileSync(options.trust, "utf8")));
+    if (options.trust !== undefined)
+      verifyPack(files, parseTrustRoots(readFileSync(options.trust, "utf8")), undefined, signatures().of);
     return recordedCalls(packContents(files));
   });
   const files = {

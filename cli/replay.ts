@@ -12,6 +12,7 @@ import { documentAt } from "./document.ts";
 import { UsageError } from "./io.ts";
 import type { Io } from "./io.ts";
 import { withPack } from "./pack.ts";
+import { signatures } from "./signatures/signatures.ts";
 
 const USAGE = `usage: atoll replay PACK [--trust roots.pem] [--policy FILE] [--allow-redacted] [--json]
   PACK              a tar of \`atoll export\`, or the same unpacked
@@ -40,12 +41,14 @@ export async function replayPack(argv: readonly string[], io: Io): Promise<numbe
   if (path === undefined || positionals.length > 1) throw new UsageError("one PACK is needed", USAGE);
   const roots = values.trust === undefined ? undefined : parseTrustRoots(readFileSync(values.trust, "utf8"));
   const instead = values.policy === undefined ? undefined : policyAt(values.policy);
+  const checked = signatures();
+  const by = roots === undefined ? {} : { signatures_by: checked.by };
   const tell = (json: object, words: string): void => {
-    io.stdout.write(values.json === true ? `${JSON.stringify(json)}\n` : `${words}\n`);
+    io.stdout.write(values.json === true ? `${JSON.stringify({ ...json, ...by })}\n` : `${words}\n`);
   };
   try {
     const report = withPack(path, (files) => {
-      if (roots !== undefined) verifyPack(files, roots);
+      if (roots !== undefined) verifyPack(files, roots, undefined, checked.of);
       return replay(packContents(files), {
         ...(roots === undefined ? {} : { keys: roots }),
         ...(instead === undefined ? {} : { instead }),

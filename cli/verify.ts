@@ -18,6 +18,8 @@ import { JournalRefused, checkHeads, readJournal } from "../sidecar/journal/jour
 import { UsageError } from "./io.ts";
 import type { Io } from "./io.ts";
 import { withPack } from "./pack.ts";
+import { BY, PLATFORM, signatures } from "./signatures/signatures.ts";
+import type { Signatures } from "./signatures/signatures.ts";
 
 const USAGE = `usage: atoll verify PACK|DIR --trust roots.pem [--known SIZE:ROOT] [--json]
   PACK     a tar of \`atoll export\`
@@ -46,16 +48,25 @@ export async function verify(argv: readonly string[], io: Io): Promise<number> {
   if (values.trust === undefined)
     throw new UsageError("`--trust` is needed: a pack never vouches for itself", USAGE);
   const roots = parseTrustRoots(readFileSync(values.trust, "utf8"));
-  const outcome = judge(path, roots, values.known === undefined ? undefined : knownTree(values.known));
+  const checked = signatures();
+  const known = values.known === undefined ? undefined : knownTree(values.known);
+  const outcome = judge(path, roots, known, checked);
   if (values.json === true)
     io.stdout.write(
       `${JSON.stringify(
         "finding" in outcome
-          ? { valid: false, ...outcome.finding }
-          : { valid: true, kind: outcome.kind, ...outcome.report, not_proved: NOT_PROVED },
+          ? { valid: false, ...outcome.finding, signatures_by: checked.by }
+          : {
+              valid: true,
+              kind: outcome.kind,
+              ...outcome.report,
+              signatures_by: checked.by,
+              not_proved: NOT_PROVED,
+            },
       )}\n`,
     );
-  else io.stdout.write("finding" in outcome ? refusal(path, outcome.finding) : inWords(path, outcome));
+  else
+    io.stdout.write("finding" in outcome ? refusal(path, outcome.finding) : inWords(path, outcome, checked));
   return "finding" in outcome ? 1 : 0;
 }
 
@@ -71,13 +82,18 @@ type Outcome =
   | { readonly kind: "journal"; readonly report: StoreReport };
 
 /** The verdict over a pack's file, an unpacked pack or a journal's folder. */
-export function judge(path: string, roots: TrustRoots, known?: KnownTree): Outcome {
+export function judge(
+  path: string,
+  roots: TrustRoots,
+  known?: KnownTree,
+  checked: Signatures = PLATFORM,
+): Outcome {
   try {
     if (!statSync(path).isDirectory() || existsSync(join(path, "manifest.json")))
-      return { kind: "pack", report: withPack(path, (files) => verifyPack(files, roots, known)) };
+      return { kind: "pack", report: withPack(path, (files) => verifyPack(files, roots, known, checked.of)) };
     const reading = readJournal(path);
     const keys = createSuccession(registeredBy(roots).standing);
-    const report = verifyStore(reading.records(), keys, reading.live, known);
+    const report = verifyStore(reading.records(), keys, reading.live, known, checked.of);
     checkHeads(path, (id) => keys.known(id) ?? roots.keyFor("guardian", id));
     return { kind: "journal", report };
   } catch (error) {
@@ -91,7 +107,11 @@ export function judge(path: string, roots: TrustRoots, known?: KnownTree): Outco
 const refusal = (path: string, f: Finding): string =>
   `INVALID ${path}\n  ${f.file}${f.line === 0 ? "" : ` line ${f.line}`}: ${f.code}: ${f.reason}\n`;
 
-function inWords(path: string, outcome: Exclude<Outcome, { readonly finding: Finding }>): string {
+function inWords(
+  path: string,
+  outcome: Exclude<Outcome, { readonly finding: Finding }>,
+  checked: Signatures,
+): string {
   const { report } = outcome;
   const signer = outcome.kind === "pack" ? `, manifest signed by ${outcome.report.signer}` : "";
   const some =
@@ -111,6 +131,7 @@ function inWords(path: string, outcome: Exclude<Outcome, { readonly finding: Fin
   ${report.nodes} nodes${condensed}, ${sessions} sessions${some}, ${report.checkpoints} checkpoints, ${report.inputs} inputs (${report.redacted} redacted)
   ${report.uncovered} nodes after the last checkpoint
 ${report.open_reviews.map((hash) => `  OPEN REVIEW of emergency override ${hash}\n`).join("")}${registry}  tree of ${report.tree_size} nodes, root ${report.root_hash}
+  signatures of nodes checked by ${BY[checked.by]}
 not proved by this:
 ${NOT_PROVED.map((line) => `  - ${line}`).join("\n")}
 `;

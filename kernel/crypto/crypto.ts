@@ -15,6 +15,7 @@ import { isSoundPoint } from "./points.ts";
 import type { Hash, JsonObject, JsonValue, KeyId, Signature } from "../contracts/contracts.ts";
 
 export { tokenKey } from "./jwk.ts";
+export { isSoundPoint } from "./points.ts";
 export type { TokenKey } from "./jwk.ts";
 
 export const sha256 = (text: string | Uint8Array): Hash =>

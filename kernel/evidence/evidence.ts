@@ -20,4 +20,4 @@ export type { StoreRecord, StoreReport } from "./store.ts";
 export { BLOCK, TAR_END, isPackPath, padding, readTar, tarHeader } from "./tar.ts";
 export type { PackFile, Source } from "./tar.ts";
 export { verifyPack } from "./verify.ts";
-export type { KnownTree, PackReport } from "./verify.ts";
+export type { CheckedBy, KnownTree, PackReport } from "./verify.ts";

@@ -6,7 +6,7 @@ import type { GraphOptions } from "../proofgraph/proofgraph.ts";
 import type { Succession } from "../trust/trust.ts";
 import { PackInvalid, broken, placed } from "./finding.ts";
 import { readEntry } from "./record.ts";
-import type { KnownTree } from "./verify.ts";
+import type { CheckedBy, KnownTree } from "./verify.ts";
 import { createReviews } from "./reviews.ts";
 
 export interface StoreRecord {
@@ -34,10 +34,14 @@ export function verifyStore(
   keys: GraphOptions["keyOf"] | Pick<Succession, "keyOf" | "unproved">,
   least?: { readonly tree_size: number; readonly root_hash: Hash; readonly record: number },
   known?: KnownTree,
+  by: CheckedBy = (key) => key,
 ): StoreReport {
   const check = createGraphCheck({
     order: "journal",
-    keyOf: typeof keys === "function" ? keys : (id, node, hash) => keys.keyOf(id, node, hash),
+    keyOf(id, node, hash) {
+      const key = typeof keys === "function" ? keys(id, node, hash) : keys.keyOf(id, node, hash);
+      return typeof key === "string" ? key : by(key);
+    },
   });
   const reviews = createReviews();
   let last = "nothing";

@@ -62,8 +62,16 @@ export interface KnownTree {
   readonly root: Hash;
 }
 
+/** Who checks the signatures of nodes: the same key in the hands of another library, or as it is. */
+export type CheckedBy = (key: Verifier) => Verifier;
+
 /** Throws PackInvalid at the first break. */
-export function verifyPack(list: readonly PackFile[], roots: TrustRoots, known?: KnownTree): PackReport {
+export function verifyPack(
+  list: readonly PackFile[],
+  roots: TrustRoots,
+  known?: KnownTree,
+  by?: CheckedBy,
+): PackReport {
   const files = new Map(list.map((file) => [file.path, file]));
   for (const { path } of list)
     if (!isPackPath(path)) throw broken(path.slice(0, 200), 0, "has no place in a pack");
@@ -75,7 +83,7 @@ export function verifyPack(list: readonly PackFile[], roots: TrustRoots, known?:
   const orderFile = need(files, "checkpoints.jsonl", manifest);
   const orders = orderFile === undefined ? [] : [...orderLines(orderFile)];
   const partial = orders.length > 0 && orders.every((line) => line.order.length === 0);
-  const walk = createWalk(files, roots, registered, partial, known);
+  const walk = createWalk(files, roots, registered, partial, known, by);
   if (known !== undefined && manifest.tree_size < known.size)
     throw broken(
       "manifest.json",
@@ -211,12 +219,14 @@ function createWalk(
   registered: Registered,
   partial: boolean,
   known: KnownTree | undefined,
+  by: CheckedBy = (key) => key,
 ): Walk {
   const keys = createSuccession(registered.standing);
   const keyOf: GraphOptions["keyOf"] = (id, node, hash) => {
     // A cluster's checkpoint is no word of the guardian's.
     const ledger = node.kind === "CHECKPOINT" ? roots.keyFor("ledger", id) : "TRUST_KEY_UNKNOWN";
-    return typeof ledger === "string" ? keys.keyOf(id, node, hash) : ledger;
+    const key = typeof ledger === "string" ? keys.keyOf(id, node, hash) : ledger;
+    return typeof key === "string" ? key : by(key);
   };
   const found = partial ? keysByPlace(files, keyOf) : undefined;
   const graph = createGraphCheck({

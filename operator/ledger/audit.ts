@@ -11,7 +11,7 @@ import {
 } from "../../kernel/contracts/contracts.ts";
 import type { Hash } from "../../kernel/contracts/contracts.ts";
 import { PackInvalid, broken, readEntry, registeredBy, verifyStore } from "../../kernel/evidence/evidence.ts";
-import type { Finding, StoreReport } from "../../kernel/evidence/evidence.ts";
+import type { CheckedBy, Finding, StoreReport } from "../../kernel/evidence/evidence.ts";
 import { createTree, parseCheckpoint } from "../../kernel/proofgraph/proofgraph.ts";
 import { readNode, verifySealed } from "../../kernel/receipts/receipts.ts";
 import { createSuccession } from "../../kernel/trust/trust.ts";
@@ -31,7 +31,7 @@ export type Audit =
 const LIMITS = { bytes: 64 << 20, keys: 5_000_000, depth: 8 };
 const MOST = 2000;
 
-export async function auditLedger(store: LedgerStore, roots: TrustRoots): Promise<Audit> {
+export async function auditLedger(store: LedgerStore, roots: TrustRoots, by?: CheckedBy): Promise<Audit> {
   try {
     const known = new Map<string, Set<Hash>>();
     const pods: (StoreReport & { readonly pod: string })[] = [];
@@ -54,7 +54,10 @@ export async function auditLedger(store: LedgerStore, roots: TrustRoots): Promis
         }
         return undefined;
       }
-      pods.push({ pod, ...verifyStore(records(), createSuccession(keys.standing)) });
+      pods.push({
+        pod,
+        ...verifyStore(records(), createSuccession(keys.standing), undefined, undefined, by),
+      });
       known.set(pod, checkpoints);
     }
     return { ok: true, pods, checkpoints: await ownChain(store, roots, known) };

@@ -15,6 +15,7 @@ import {
   lengthRule,
   moduleRule,
   nameRule,
+  nativeRule,
   purityRule,
   trustedLines,
 } from "./rules.ts";
@@ -58,6 +59,15 @@ test("every second door and every longer file is one that exists and needs the l
   for (const door of SECOND_DOORS)
     expect([door, targets.has(door) || (door.endsWith("noble.ts") && tests !== "")]).toEqual([door, true]);
   for (const path of LONGER.keys()) expect([path, tree.has(path)]).toEqual([path, true]);
+});
+
+test("compiled code from elsewhere is loaded by its one door and never where receipts are written", () => {
+  expect(nativeRule(tree)).toEqual([]);
+  for (const text of ['import s from "sodium-native";', 'createRequire(import.meta.url)("sodium-native");'])
+    for (const path of ["kernel/crypto/x.ts", "sidecar/x/x.ts", "operator/x/x.ts", "cli/x.ts"])
+      expect(nativeRule(planted(path, text))).toEqual([`${path} names sodium-native`]);
+  // The door itself is the command line's, which layerRule keeps out of kernel, sidecar and operator.
+  expect(tree.get("cli/signatures/signatures.ts")).toContain('"sodium-native"');
 });
 
 test("no file is named after nothing", () => {

@@ -127,6 +127,17 @@ export function callerRule(sources: Sources, entries: readonly string[]): string
     .map((folder) => `${folder} is reached from nothing that runs`);
 }
 
+/** Compiled code from elsewhere, with the one file that may load it. */
+const NATIVE: readonly (readonly [RegExp, string])[] = [[/\bsodium[-\w]*/, "cli/signatures/signatures.ts"]];
+export const nativeRule = (sources: Sources): string[] =>
+  [...sources]
+    .filter(([path]) => product(path))
+    .flatMap(([path, text]) =>
+      NATIVE.filter(([name, door]) => path !== door && name.test(withoutComments(text))).map(
+        ([name]) => `${path} names ${name.exec(withoutComments(text))?.[0]}`,
+      ),
+    );
+
 const PURE_MODULES = new Set(["node:url", "node:path", "node:util"]);
 const MODULES_OF: readonly (readonly [string, RegExp])[] = [
   ["kernel/crypto", /^node:crypto$/],

@@ -13,6 +13,7 @@ import {
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { beforeAll, describe, expect, test } from "vitest";
+import { PLATFORM, signatures } from "../../cli/signatures/signatures.ts";
 import { judge } from "../../cli/verify.ts";
 import { sha256 } from "../../kernel/crypto/crypto.ts";
 import { parseTrustRoots } from "../../kernel/trust/trust.ts";
@@ -48,8 +49,13 @@ beforeAll(async () => {
 async function both(name: string, tar: Buffer) {
   const file = join(folder, `${name.replaceAll(/[^a-z0-9]/gi, "-")}.tar`);
   writeFileSync(file, tar);
+  const trusted = parseTrustRoots(readFileSync(roots, "utf8"));
+  const [ours, platforms] = [signatures(), PLATFORM].map((by) => judge(file, trusted, undefined, by));
+  // Whichever library checks the signatures, the verdict and the place are the same.
+  expect(signatures().by).toBe("libsodium");
+  expect(platforms).toEqual(ours);
   return {
-    ours: judge(file, parseTrustRoots(readFileSync(roots, "utf8"))),
+    ours,
     theirs: await python(file, roots),
   };
 }
