@@ -9,11 +9,13 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 import type { JsonObject } from "../kernel/contracts/contracts.ts";
+import { GUARDIAN_MEMORY } from "../kind-e2e/images.ts";
 import { place } from "../test/guard/lab.ts";
+import { guardianProgram } from "./guardian-program.ts";
 import type { Fire, Fired } from "./guardian-load.ts";
 
 const USAGE = `usage: node bench/guardian.ts [--rounds 3] [--requests 6000] [--no-gateway] [--json]
-Servers on core 0, load and upstream on core 1. The gateway (@portkey-ai/gateway 1.15.2) is fetched from the registry
+Servers on core 0, load and upstream on core 1. The guardian is built as it ships and runs in its image's environment. The gateway (@portkey-ai/gateway 1.15.2) is fetched from the registry
 into a scratch folder, never into the project. Only ratios carry over to another machine.`;
 const here = (name: string): string => fileURLToPath(new URL(name, import.meta.url));
 const GATEWAY = "@portkey-ai/gateway@1.15.2";
@@ -199,7 +201,8 @@ async function main(): Promise<number> {
   const hop = await serving(up.mcp);
   const p = place();
   const rules = policy(up.mcp, up.v1, 100);
-  const g = await p.start({ policy: rules, cpu: 0 });
+  const shipped = { policy: rules, cpu: 0, program: await guardianProgram(scratch), env: GUARDIAN_MEMORY };
+  const g = await p.start(shipped);
   await new Promise((resolve) => setTimeout(resolve, 3_000));
   const idle = rssMiB(g.pid);
 
@@ -231,16 +234,16 @@ async function main(): Promise<number> {
     ...more,
   });
 
-  const program = gateway();
+  const ungoverned = gateway();
   const servers: Record<string, { pid: number; fire: Fire }> = {
     floor: { pid: floor.pid, fire: call(floor.base, "do", 64) },
     "floor and hop": { pid: hop.pid, fire: call(hop.base, "do", 64) },
     guardian: { pid: g.pid, fire: call(g.base, "do", 64) },
     denied: { pid: g.pid, fire: call(g.base, "denied", 64, { status: 0, holds: '"verdict":"DENY"' }) },
   };
-  if (program !== undefined) {
+  if (ungoverned !== undefined) {
     const port = 18_787;
-    const gate = await launch(0, [program, `--port=${port}`, "--headless"], /Ready|running|:18787/i, {
+    const gate = await launch(0, [ungoverned, `--port=${port}`, "--headless"], /Ready|running|:18787/i, {
       TRUSTED_CUSTOM_HOSTS: "127.0.0.1,localhost",
     });
     servers["gateway"] = {
@@ -283,7 +286,7 @@ async function main(): Promise<number> {
   const bare: number[] = [];
   for (let i = 0; i < Math.max(3, rounds); i++) {
     const fresh = place();
-    const s = await fresh.start({ policy: rules, cpu: 0 });
+    const s = await fresh.start(shipped);
     starts.push(s.startedInMs);
     await s.stop();
     fresh.remove();

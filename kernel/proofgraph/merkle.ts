@@ -4,18 +4,19 @@ import { ContractError, present } from "../contracts/contracts.ts";
 import type { Hash } from "../contracts/contracts.ts";
 import { bytesOfHash, hashOfBytes, sha256Bytes } from "../crypto/crypto.ts";
 
+// Each is written anew before it is hashed, and nobody else sees it.
+const LEAF = new Uint8Array(33);
+const INNER = new Uint8Array(65).fill(1, 0, 1);
+
 export function leafHash(node: Hash): Uint8Array {
-  const input = new Uint8Array(33);
-  input.set(bytesOfHash(node), 1);
-  return sha256Bytes(input);
+  LEAF.set(bytesOfHash(node), 1);
+  return sha256Bytes(LEAF);
 }
 
 function inner(left: Uint8Array, right: Uint8Array): Uint8Array {
-  const input = new Uint8Array(65);
-  input[0] = 1;
-  input.set(left, 1);
-  input.set(right, 33);
-  return sha256Bytes(input);
+  INNER.set(left, 1);
+  INNER.set(right, 33);
+  return sha256Bytes(INNER);
 }
 
 const EMPTY_ROOT = sha256Bytes(new Uint8Array(0));

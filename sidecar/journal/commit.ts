@@ -59,7 +59,7 @@ export function createCommitter<Extra>(parts: CommitParts<Extra>): Committer<Ext
     flying = batch;
     const startedAt = performance.now();
     try {
-      const bytes = Buffer.from(batch.lines.join(""), "utf8");
+      const bytes = bytesOf(batch.lines);
       const placed = parts.place(bytes.byteLength);
       if (placed instanceof Promise) parts.closed(batch);
       const target = placed instanceof Promise ? await placed : placed;
@@ -109,6 +109,16 @@ export function createCommitter<Extra>(parts: CommitParts<Extra>): Committer<Ext
       waiting = undefined;
     },
   };
+}
+
+/** Each line is written to its place: joined first, all of them would be copied once more. */
+function bytesOf(lines: readonly string[]): Buffer {
+  let size = 0;
+  for (const line of lines) size += Buffer.byteLength(line, "utf8");
+  const bytes = Buffer.allocUnsafe(size);
+  let at = 0;
+  for (const line of lines) at += bytes.write(line, at, "utf8");
+  return bytes;
 }
 
 function newBatch<Extra>(extra: Extra): Batch<Extra> {

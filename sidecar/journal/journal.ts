@@ -34,6 +34,7 @@ import { inputText } from "../../kernel/evidence/evidence.ts";
 import type { Entry } from "../../kernel/evidence/evidence.ts";
 import { recover } from "./recover.ts";
 import type { Position, Recovered } from "./recover.ts";
+import { createRemembered } from "./remembered.ts";
 import { bringUp } from "./resume.ts";
 import { segmentName } from "./segments.ts";
 import { createSpare } from "./spare.ts";
@@ -105,7 +106,7 @@ async function start(
   let position: Position = { segment: 0, at: 0, record: 0 };
   let segments: readonly number[] = [];
   let file: OpenFile | undefined;
-  const stored = new Set<Hash>();
+  const stored = createRemembered<Hash>(REMEMBERED_INPUTS);
   let state: JournalState = { state: "closed" };
   let torn: string | undefined;
   let opened = false;
@@ -345,11 +346,7 @@ async function start(
     if (batch.extra.bytes > MAX_WAITING)
       return refuse(new JournalUnavailable("too much waits to be written"));
     for (const entry of fresh) put(batch, entry.text, entry);
-    for (const input of inputs) stored.add(input.hash);
-    for (const oldest of stored) {
-      if (stored.size <= REMEMBERED_INPUTS) break;
-      stored.delete(oldest);
-    }
+    for (const { input } of fresh) stored.add(input.hash);
     // A draft that cannot be sealed throws here; those before it in the call are sealed and stay.
     const nodes: SealedNode[] = [];
     for (const draft of drafts) {

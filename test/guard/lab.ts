@@ -12,8 +12,7 @@ import type { JsonObject } from "../../kernel/contracts/contracts.ts";
 import { hashJson, sha256, signerFromPem } from "../../kernel/crypto/crypto.ts";
 import { bundleManifest, signBundle } from "../../kernel/policy/bundle.ts";
 
-/** The program under test: its source, or the file that ATOLL_PROGRAM names. */
-const ATOLL = process.env["ATOLL_PROGRAM"] ?? fileURLToPath(new URL("../../cli/atoll.ts", import.meta.url));
+const ATOLL = fileURLToPath(new URL("../../cli/atoll.ts", import.meta.url));
 
 export interface Place {
   readonly folder: string;
@@ -39,6 +38,10 @@ export interface StartOptions {
   readonly env?: NodeJS.ProcessEnv;
   /** Further options of `atoll guard`. */
   readonly more?: readonly string[];
+  /** A built program in place of the source. */
+  readonly program?: string;
+  /** Options of Node's. */
+  readonly node?: readonly string[];
 }
 export interface Guardian {
   readonly base: string;
@@ -136,7 +139,13 @@ export function place(): Place {
 function started(args: readonly string[], options: StartOptions): Promise<Guardian> {
   const begun = performance.now();
   const pinned = options.cpu === undefined ? [] : ["taskset", "-c", String(options.cpu)];
-  const [program = "", ...rest] = [...pinned, process.execPath, ATOLL, ...args];
+  const [program = "", ...rest] = [
+    ...pinned,
+    process.execPath,
+    ...(options.node ?? []),
+    options.program ?? ATOLL,
+    ...args,
+  ];
   const child = spawn(program, rest, {
     stdio: ["ignore", "ignore", "pipe"],
     env: { ...process.env, ...options.env },
