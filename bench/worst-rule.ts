@@ -4,7 +4,7 @@
 import { createHash } from "node:crypto";
 import type { JsonObject, JsonValue } from "../kernel/contracts/contracts.ts";
 import { celOf, memberSchema } from "../kernel/guardian/cel.ts";
-import { ExpressionError, compileExpression } from "../kernel/guardian/guardian.ts";
+import { ExpressionError, compileExpression, createEngine } from "../kernel/guardian/guardian.ts";
 
 const string = (maxLength: number): JsonObject => ({ type: "string", maxLength });
 const array = (maxItems: number, items: JsonValue): JsonObject => ({ type: "array", maxItems, items });
@@ -134,6 +134,7 @@ const CASES: readonly Case[] = [
   },
 ];
 
+const engine = createEngine();
 /** The largest n at which the expression is still admitted, or that is turned into the engine's values at all. */
 function largest(c: Case): number {
   let low = 0;
@@ -142,7 +143,7 @@ function largest(c: Case): number {
   while (low < high) {
     const n = Math.ceil((low + high) / 2);
     try {
-      compileExpression(c.text(n), { input: c.schema(n) });
+      compileExpression(c.text(n), { input: c.schema(n), engine });
       low = n;
     } catch (error) {
       if (!(error instanceof ExpressionError)) throw error;
@@ -156,7 +157,7 @@ const BOUND_MS = 10;
 let worst = 0;
 for (const c of CASES) {
   const n = largest(c);
-  const program = compileExpression(c.text(n), { input: c.schema(n) });
+  const program = compileExpression(c.text(n), { input: c.schema(n), engine });
   const schema = c.schema(n);
   const args = c.args(n);
   let best = Number.POSITIVE_INFINITY;

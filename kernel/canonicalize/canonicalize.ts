@@ -44,7 +44,7 @@ const isArray = (v: JsonValue): v is readonly JsonValue[] => Array.isArray(v);
 function sorted(keys: string[]): string[] {
   if (keys.length > 32) return keys.sort();
   for (let i = 1; i < keys.length; i++) {
-    const key = keys[i] ?? "";
+    const key = present(keys[i]);
     let place = i;
     for (; place > 0; place--) {
       const before = present(keys[place - 1]);

@@ -1,11 +1,11 @@
 // The check of a parsed expression at load: names, types, functions, and the worst that it can cost.
 
 import type { Expr, Expr_Comprehension, Expr_CreateStruct } from "@bufbuild/cel-spec/cel/expr/syntax_pb.js";
+import { present } from "../contracts/contracts.ts";
 import type { Functions } from "./cel-functions.ts";
 import {
   BOOL,
   DOUBLE,
-  DYN,
   ExpressionError,
   INT,
   NULL,
@@ -13,6 +13,7 @@ import {
   UINT,
   bytes,
   either,
+  elements,
   list,
   map,
   nameOf,
@@ -123,42 +124,33 @@ export function checkParts(expr: Expr, names: Names, functions: Functions): Chec
       if (wholeArgs) variables.add("call.args");
     } else if (isArgs(operand, scope)) wholeArgs = true;
     if (testOnly) return { known: BOOL, cost };
-    return { known: member ?? (of.known.kind === "map" ? (of.known.of ?? DYN) : part(of.known)), cost };
+    return { known: member ?? (of.known.kind === "map" ? elements(of.known) : part(of.known)), cost };
   }
   let wholeArgs = false;
   const isArgs = (e: Expr | undefined, scope: Scope): boolean =>
-    e?.exprKind.case === "selectExpr" &&
-    !e.exprKind.value.testOnly &&
-    e.exprKind.value.field === "args" &&
-    e.exprKind.value.operand?.exprKind.case === "identExpr" &&
-    e.exprKind.value.operand.exprKind.value.name === "call" &&
-    !scope.has("call");
+    pathOf(e) === "call.args" && !scope.has("call");
 
   function call(name: string, target: Expr | undefined, args: readonly Expr[], scope: Scope): Step {
     const all = target === undefined ? args : [target, ...args];
-    const namespace = target === undefined ? null : pathOf(target);
-    if (
-      namespace !== null &&
-      names.of(namespace.split(".", 1)[0] ?? "") === null &&
-      !scope.has(namespace.split(".", 1)[0] ?? "")
-    )
-      throw new ExpressionError(`function \`${namespace}.${name}\` is not supported`);
+    const path = pathOf(target);
+    const root = path?.split(".")[0];
+    if (root !== undefined && names.of(root) === null && !scope.has(root))
+      throw new ExpressionError(`function \`${path}.${name}\` is not supported`);
     const steps = all.map((a) => value(a, scope));
     const cost = costs(steps) + NODE;
-    const [a = NONE, b = NONE, c = NONE] = steps;
+    const known = (i: number): Known => present(steps[i]).known;
     switch (name) {
       case "_&&_":
       case "_||_":
         for (const s of steps) boolish(s.known, name);
         return { known: BOOL, cost };
       case "@not_strictly_false":
-      case "__not_strictly_false__":
         return { known: BOOL, cost };
       case "_?_:_":
-        boolish(a.known, name);
-        return { known: either(b.known, c.known), cost };
+        boolish(known(0), name);
+        return { known: either(known(1), known(2)), cost };
       case "_[_]":
-        return { known: index(a.known, b.known), cost: cost + NODE * 2 };
+        return { known: index(known(0), known(1)), cost: cost + NODE * 2 };
       default: {
         const called = functions(
           name,
@@ -181,7 +173,7 @@ export function checkParts(expr: Expr, names: Names, functions: Functions): Chec
       if (!["string", "int", "uint", "bool"].includes(key.known.kind))
         throw new ExpressionError(`a ${nameOf(key.known)} is no key`);
       // An int and an equal uint would be one key twice, which the engine does not see.
-      if (steps.length > 0 && steps[0]?.known.kind !== key.known.kind)
+      if ((steps[0] ?? key).known.kind !== key.known.kind)
         throw new ExpressionError("keys of different types");
       const held = value(entry.value, scope);
       values.push(held.known);
@@ -204,13 +196,12 @@ export function checkParts(expr: Expr, names: Names, functions: Functions): Chec
       throw new ExpressionError(
         "an unbounded comprehension: state maxItems or maxProperties in the input schema",
       );
-    const element = kind === "map" ? text() : kind === "list" ? (range.known.of ?? DYN) : part(range.known);
+    const element = kind === "map" ? text() : kind === "list" ? elements(range.known) : part(range.known);
     const init = value(c.accuInit, scope);
-    const accu = init.known.kind === "list" ? list(DYN0, size) : init.known;
     const inner = (known: Known): Scope => new Map([...scope, [c.iterVar, element], [c.accuVar, known]]);
-    const first = value(c.loopStep, inner(accu));
+    const first = value(c.loopStep, inner(init.known));
     // A list's elements are known after one turn, the rest is as it began.
-    const settled = first.known.kind === "list" ? list(first.known.of ?? DYN, size) : accu;
+    const settled = first.known.kind === "list" ? list(elements(first.known), size) : init.known;
     const step = value(c.loopStep, inner(settled));
     const condition = value(c.loopCondition, inner(settled));
     const result = value(c.result, new Map([...scope, [c.accuVar, settled]]));
@@ -227,7 +218,6 @@ export function checkParts(expr: Expr, names: Names, functions: Functions): Chec
 }
 
 const DYN0: Known = { kind: "dyn", size: 0, weight: 0 };
-const NONE: Step = { known: DYN0, cost: 0 };
 const part = (k: Known): Known => ({ kind: "dyn", size: k.size, weight: k.weight });
 const costs = (steps: readonly Step[]): number => steps.reduce((sum, s) => sum + s.cost, 0);
 
@@ -247,14 +237,15 @@ function index(of: Known, by: Known): Known {
   if (member !== undefined) return member;
   if (of.closed === true && by.literal !== undefined)
     throw new ExpressionError(`the input schema has no \`${by.literal}\``);
-  return of.kind === "dyn" ? part(of) : (of.of ?? DYN);
+  return of.kind === "dyn" ? part(of) : elements(of);
 }
 
-function pathOf(e: Expr): string | null {
-  if (e.exprKind.case === "identExpr") return e.exprKind.value.name;
-  if (e.exprKind.case !== "selectExpr" || e.exprKind.value.testOnly) return null;
-  const before = e.exprKind.value.operand === undefined ? null : pathOf(e.exprKind.value.operand);
-  return before === null ? null : `${before}.${e.exprKind.value.field}`;
+function pathOf(e: Expr | undefined): string | null {
+  const kind = e?.exprKind;
+  if (kind?.case === "identExpr") return kind.value.name;
+  if (kind?.case !== "selectExpr" || kind.value.testOnly) return null;
+  const before = pathOf(kind.value.operand);
+  return before === null ? null : `${before}.${kind.value.field}`;
 }
 
 type ConstantKind = (Expr["exprKind"] & { case: "constExpr" })["value"]["constantKind"];

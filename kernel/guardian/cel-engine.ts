@@ -1,21 +1,13 @@
 // The engine's environment: what it brings, and our own functions where its own are unbounded, depend on the
 // process's time zone, or are not exact.
 
-import {
-  CelScalar,
-  celEnv,
-  celFunc,
-  celList,
-  celMethod,
-  listType,
-  mapType,
-  objectType,
-  parse,
-} from "@bufbuild/cel";
-import type { CelFunc, CelList, CelMap, CelUint } from "@bufbuild/cel";
-import type { Expr } from "@bufbuild/cel-spec/cel/expr/syntax_pb.js";
+import { CelScalar, celEnv, celFunc, celList, celMethod, listType, mapType, objectType } from "@bufbuild/cel";
+import type { CelEnv, CelFunc, CelList, CelMap, CelUint } from "@bufbuild/cel";
+import type { Constant, Expr } from "@bufbuild/cel-spec/cel/expr/syntax_pb.js";
 import { RE2JS } from "re2js";
+import { messageOf, present } from "../contracts/contracts.ts";
 import { functionsOf } from "./cel-functions.ts";
+import type { Functions } from "./cel-functions.ts";
 import { ExpressionError } from "./cel-type.ts";
 
 const { BOOL, DOUBLE, INT, STRING, UINT } = CelScalar;
@@ -23,26 +15,24 @@ const LIST = listType(CelScalar.DYN);
 const MAP = mapType(CelScalar.DYN, CelScalar.DYN);
 const TIMESTAMP = objectType("google.protobuf.Timestamp");
 
-const PATTERNS = new Map<string, RE2JS>();
 const PATTERN_LENGTH = 1000;
-
-/** Patterns are literals, so each is compiled once. */
 function compiled(pattern: string): RE2JS {
-  const known = PATTERNS.get(pattern);
-  if (known !== undefined) return known;
   if (pattern.length > PATTERN_LENGTH) throw new ExpressionError(`a pattern longer than ${PATTERN_LENGTH}`);
-  let re: RE2JS;
   try {
-    re = RE2JS.compile(pattern);
+    return RE2JS.compile(pattern);
   } catch (error) {
-    throw new ExpressionError(
-      `pattern \`${pattern}\`: ${error instanceof Error ? error.message : String(error)}`,
-    );
+    throw new ExpressionError(`pattern \`${pattern}\`: ${messageOf(error)}`);
   }
-  PATTERNS.set(pattern, re);
-  return re;
 }
-export const functions = functionsOf((pattern) => compiled(pattern).programSize());
+/** Each is made once. */
+function kept<T>(make: (name: string) => T): (name: string) => T {
+  const made = new Map<string, T>();
+  return (name) => {
+    const known = made.get(name) ?? make(name);
+    made.set(name, known);
+    return known;
+  };
+}
 
 function points(text: string): bigint {
   let n = text.length;
@@ -81,32 +71,32 @@ function double(text: string): number {
 
 /** A moment on the clock of a zone, of which only the parts are ever asked. */
 type Clock = Date;
-const formats = new Map<string, Intl.DateTimeFormat>();
+
+const formatOf = (timeZone: string): Intl.DateTimeFormat =>
+  new Intl.DateTimeFormat("en-US-u-ca-iso8601-nu-latn", {
+    timeZone,
+    hourCycle: "h23",
+    year: "numeric",
+    month: "numeric",
+    day: "numeric",
+    hour: "numeric",
+    minute: "numeric",
+    second: "numeric",
+  });
 
 /** A date whose UTC parts are the wall clock's in the zone. */
-function wallClock(epochMs: number, zone: string | undefined): Clock {
-  if (zone === undefined || zone === "UTC") return new Date(epochMs);
+function wallClock(epochMs: number, zone: string, formats: typeof formatOf): Clock {
   const fixed = /^([+-]?)(\d\d):(\d\d)$/.exec(zone);
   if (fixed !== null) {
     const offset = (Number(fixed[2]) * 60 + Number(fixed[3])) * 60_000;
     return new Date(fixed[1] === "-" ? epochMs - offset : epochMs + offset);
   }
-  let format = formats.get(zone);
-  if (format === undefined) {
-    format = new Intl.DateTimeFormat("en-US-u-ca-iso8601-nu-latn", {
-      timeZone: zone,
-      hourCycle: "h23",
-      year: "numeric",
-      month: "numeric",
-      day: "numeric",
-      hour: "numeric",
-      minute: "numeric",
-      second: "numeric",
-    });
-    formats.set(zone, format);
-  }
-  const parts = new Map(format.formatToParts(epochMs).map((p) => [p.type, Number(p.value)]));
-  const part = (name: Intl.DateTimeFormatPartTypes): number => parts.get(name) ?? Number.NaN;
+  const parts = new Map(
+    formats(zone)
+      .formatToParts(epochMs)
+      .map((p) => [p.type, Number(p.value)]),
+  );
+  const part = (name: Intl.DateTimeFormatPartTypes): number => present(parts.get(name));
   const clock = new Date(0);
   clock.setUTCFullYear(part("year"), part("month") - 1, part("day"));
   clock.setUTCHours(part("hour"), part("minute"), part("second"), ((epochMs % 1000) + 1000) % 1000);
@@ -114,7 +104,7 @@ function wallClock(epochMs: number, zone: string | undefined): Clock {
 }
 
 /** The milliseconds of a timestamp as the engine holds it. */
-function epochOf(value: unknown): number {
+export function epochOf(value: unknown): number {
   if (typeof value === "object" && value !== null && "message" in value) {
     const { message } = value;
     if (typeof message === "object" && message !== null && "seconds" in message && "nanos" in message)
@@ -141,14 +131,15 @@ const PARTS: Readonly<Record<string, (c: Clock) => number>> = {
   getSeconds: (c) => c.getUTCSeconds(),
   getMilliseconds: (c) => c.getUTCMilliseconds(),
 };
-const getters: CelFunc[] = Object.entries(PARTS).flatMap(([name, part]) => [
-  celMethod(name, TIMESTAMP, [], INT, function () {
-    return BigInt(part(wallClock(epochOf(this), undefined)));
-  }),
-  celMethod(name, TIMESTAMP, [STRING], INT, function (zone) {
-    return BigInt(part(wallClock(epochOf(this), zone)));
-  }),
-]);
+const getters = (formats: typeof formatOf): CelFunc[] =>
+  Object.entries(PARTS).flatMap(([name, part]) => [
+    celMethod(name, TIMESTAMP, [], INT, function () {
+      return BigInt(part(new Date(epochOf(this))));
+    }),
+    celMethod(name, TIMESTAMP, [STRING], INT, function (zone) {
+      return BigInt(part(wallClock(epochOf(this), zone, formats)));
+    }),
+  ]);
 
 const OWN: CelFunc[] = [
   celFunc("_+_", [LIST, LIST], LIST, joined),
@@ -164,30 +155,53 @@ const OWN: CelFunc[] = [
   celFunc("@in", [BOOL, MAP], BOOL, inMap),
   celFunc("int", [STRING], INT, (s) => integer(s, -INT64, INT64 - 1n)),
   celFunc("double", [STRING], DOUBLE, double),
-  celFunc("matches", [STRING, STRING], BOOL, (s, p) => compiled(p).test(s)),
-  celMethod("matches", STRING, [STRING], BOOL, function (p) {
-    return compiled(p).test(this);
-  }),
-  ...getters,
 ];
-export const ENVIRONMENT = celEnv({ funcs: OWN });
 
+export interface Engine {
+  readonly functions: Functions;
+  readonly environment: CelEnv;
+}
+
+/** Patterns and zones are literals: what was made of each is kept as long as the engine, which a policy has of its own. */
+export function createEngine(): Engine {
+  const patterns = kept(compiled);
+  return {
+    functions: functionsOf((pattern) => patterns(pattern).programSize()),
+    environment: celEnv({
+      funcs: [
+        ...OWN,
+        celFunc("matches", [STRING, STRING], BOOL, (s, p) => patterns(p).test(s)),
+        celMethod("matches", STRING, [STRING], BOOL, function (p) {
+          return patterns(p).test(this);
+        }),
+        ...getters(kept(formatOf)),
+      ],
+    }),
+  };
+}
+
+const constant = (constantKind: Constant["constantKind"]): Expr => ({
+  $typeName: "cel.expr.Expr",
+  id: 0n,
+  exprKind: { case: "constExpr", value: { $typeName: "cel.expr.Constant", constantKind } },
+});
 /**
  * Puts our own test in the place of `has(x.f)` and `"f" in x`: for the engine a member that is null is not there,
  * and `!has(…)` would hold for what was sent.
  */
 export function ownPresence(expr: Expr | undefined): void {
-  const kind = expr?.exprKind;
-  switch (kind?.case) {
+  if (expr === undefined) return;
+  const kind = expr.exprKind;
+  switch (kind.case) {
     case "selectExpr": {
       const { operand, field, testOnly } = kind.value;
       ownPresence(operand);
-      if (!testOnly || expr === undefined || operand === undefined) return;
-      const template = parse(`f(x, ${JSON.stringify(field)})`).expr.exprKind;
-      if (template.case !== "callExpr") throw new ExpressionError("`has` cannot be rewritten");
-      template.value.function = "@has";
-      template.value.args[0] = operand;
-      expr.exprKind = template;
+      if (!testOnly || operand === undefined) return;
+      const name = constant({ case: "stringValue", value: field });
+      expr.exprKind = {
+        case: "callExpr",
+        value: { $typeName: "cel.expr.Expr.Call", function: "@has", args: [operand, name] },
+      };
       return;
     }
     case "callExpr":

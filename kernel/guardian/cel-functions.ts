@@ -15,6 +15,7 @@ import {
   VALUES_LIMIT,
   bytes,
   either,
+  elements,
   list,
   nameOf,
   product,
@@ -38,8 +39,10 @@ interface Callable {
 
 const CALL = 30;
 /** What is not known at all is still no larger than a call's arguments may be. */
-const size = (k: Known | undefined): number =>
-  k?.kind === "dyn" ? Math.min(k.size, DYN.weight) : (k?.size ?? 0);
+function size(known: Known | undefined): number {
+  const k = present(known);
+  return k.kind === "dyn" ? Math.min(k.size, DYN.weight) : k.size;
+}
 const weight = (k: Known | undefined): number => k?.weight ?? 0;
 const both = (a: readonly Known[]): number => Math.min(weight(a[0]), weight(a[1]));
 const sum = (a: readonly Known[]): number => size(a[0]) + size(a[1]);
@@ -124,7 +127,7 @@ const table = (patternSize: PatternSize): ReadonlyMap<string, Callable> =>
           [["duration", "timestamp"], always(TIMESTAMP)],
           [["string", "string"], joined(text)],
           [["bytes", "bytes"], joined(bytes)],
-          [["list", "list"], (a) => list(either(a[0]?.of ?? DYN, a[1]?.of ?? DYN), sum(a))],
+          [["list", "list"], (a) => list(either(elements(present(a[0])), elements(present(a[1]))), sum(a))],
         ],
         cost: (a) =>
           CALL +

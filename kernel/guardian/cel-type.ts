@@ -74,6 +74,8 @@ export const map = (of: Known, size: number): Known => ({
   weight: 1 + product(size, of.weight + 64),
   of,
 });
+/** What an element of a list, or the value of a map's member, is at most. */
+export const elements = (k: Known): Known => k.of ?? DYN;
 /** 0 × ∞ is 0 here: nothing is done however large it would be. */
 export const product = (a: number, b: number): number => (a === 0 || b === 0 ? 0 : a * b);
 

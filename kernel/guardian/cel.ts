@@ -1,8 +1,8 @@
 // Rule expressions: parsed, checked and planned once at load; what a call brings is bound by flat names.
 
-import { celList, celMap, isCelError, parse, plan } from "@bufbuild/cel";
+import { celEnv, celList, celMap, isCelError, parse, plan } from "@bufbuild/cel";
 import type { CelInput } from "@bufbuild/cel";
-import { isObject } from "../contracts/contracts.ts";
+import { isObject, messageOf, present } from "../contracts/contracts.ts";
 import type {
   Bindings,
   Facts,
@@ -13,7 +13,8 @@ import type {
   ToolCall,
 } from "../contracts/contracts.ts";
 import { checkExpression } from "./cel-check.ts";
-import { ENVIRONMENT, functions, ownPresence } from "./cel-engine.ts";
+import { ownPresence } from "./cel-engine.ts";
+import type { Engine } from "./cel-engine.ts";
 import { ExpressionError, VALUES_LIMIT, knownOf } from "./cel-type.ts";
 import { LABELS, ROLES, policyNames } from "./cel-names.ts";
 import type { Subject } from "./question.ts";
@@ -23,6 +24,8 @@ export { ExpressionError };
 export interface ExpressionScope {
   /** The pinned input schema where the expression is about one tool, else null. */
   readonly input: JsonObject | boolean | null;
+  /** Shared by the expressions of one policy. */
+  readonly engine: Engine;
 }
 
 /** Longer than any rule a person writes; what bounds the parser. */
@@ -31,10 +34,13 @@ const DEPTH_LIMIT = 32;
 
 export function compileExpression(text: string, scope: ExpressionScope): Program {
   const parsed = parsedOf(text);
-  const args = scope.input === null ? knownOf(true) : knownOf(scope.input);
-  const { cost, variables } = checkExpression(parsed.expr, policyNames(args), functions);
+  const { cost, variables } = checkExpression(
+    parsed.expr,
+    policyNames(knownOf(scope.input)),
+    scope.engine.functions,
+  );
   ownPresence(parsed.expr);
-  const run = plan(ENVIRONMENT, parsed);
+  const run = plan(scope.engine.environment, parsed);
   return {
     text,
     cost,
@@ -59,7 +65,7 @@ function parsedOf(text: string): ReturnType<typeof parse> {
   try {
     return parse(text);
   } catch (error) {
-    throw new ExpressionError(`does not parse: ${error instanceof Error ? error.message : String(error)}`);
+    throw new ExpressionError(`does not parse: ${messageOf(error)}`);
   }
 }
 const isInputs = (b: Bindings): b is Readonly<Record<string, CelInput>> => b[BOUND] === true;
@@ -69,7 +75,7 @@ function asInputs(b: Bindings): Record<string, CelInput> {
   return b;
 }
 
-const timestamp = plan(ENVIRONMENT, parse("timestamp(text)"));
+const timestamp = plan(celEnv(), parse("timestamp(text)"));
 
 interface Circumstances {
   readonly call: ToolCall;
@@ -108,8 +114,8 @@ function labels(map: Readonly<Record<string, string>>): CelInput {
 function valueOf(name: string, { call, facts, now, subject, policy }: Circumstances): CelInput | undefined {
   if (name.startsWith("call.args.")) {
     const key = name.slice("call.args.".length);
-    const value = Object.hasOwn(call.args, key) ? call.args[key] : undefined;
-    return value === undefined ? undefined : celOf(value, memberSchema(schemaOf(subject), key));
+    if (!Object.hasOwn(call.args, key)) return undefined;
+    return celOf(present(call.args[key]), memberSchema(schemaOf(subject), key));
   }
   if (name.startsWith("budget.")) return remaining(name, { facts, policy });
   const p = facts.principal;
@@ -119,7 +125,7 @@ function valueOf(name: string, { call, facts, now, subject, policy }: Circumstan
     case "call.tool":
       return call.target;
     case "call.connector":
-      return /^[a-z]+:([^/:]*)/.exec(call.target)?.[1] ?? "";
+      return present(/^[a-z]+:([^/:]*)/.exec(call.target)?.[1]);
     case "call.name":
       return call.target.slice(call.target.indexOf("/") + 1);
     case "call.effect":
@@ -180,20 +186,22 @@ function remaining(
   return limit < 0 ? whole(Number.MAX_SAFE_INTEGER) : whole(limit - facts.budget[period][field]);
 }
 
-const schemaOf = (subject: Subject): JsonValue => (subject.kind === "tool" ? subject.tool.inputSchema : true);
+type Schema = JsonValue | undefined;
+const schemaOf = (subject: Subject): Schema =>
+  subject.kind === "tool" ? subject.tool.inputSchema : undefined;
 
-export function memberSchema(schema: JsonValue, key: string): JsonValue {
-  if (!isObject(schema)) return true;
+export function memberSchema(schema: Schema, key: string): Schema {
+  if (!isObject(schema)) return undefined;
   const properties = schema["properties"];
-  if (isObject(properties) && Object.hasOwn(properties, key)) return properties[key] ?? true;
-  const others = schema["additionalProperties"];
-  return others === undefined ? true : others;
+  return isObject(properties) && Object.hasOwn(properties, key)
+    ? properties[key]
+    : schema["additionalProperties"];
 }
 
 /** Schema `integer` is int, other declared numbers double, undeclared integral numbers int. */
-export function celOf(value: JsonValue, schema: JsonValue): CelInput {
+export function celOf(value: JsonValue, schema: Schema): CelInput {
   let left = VALUES_LIMIT;
-  const of = (value: JsonValue, schema: JsonValue): CelInput => {
+  const of = (value: JsonValue, schema: Schema): CelInput => {
     if (--left < 0)
       throw new RangeError(`more than ${VALUES_LIMIT} values in the arguments that a rule reads`);
     if (typeof value === "number") {
@@ -206,7 +214,7 @@ export function celOf(value: JsonValue, schema: JsonValue): CelInput {
       const entries = Object.entries(value).map(([k, v]) => [k, of(v, memberSchema(schema, k))] as const);
       return celMap(new Map(entries));
     }
-    const items = isObject(schema) && schema["items"] !== undefined ? schema["items"] : true;
+    const items = isObject(schema) ? schema["items"] : undefined;
     return celList(value.map((v) => of(v, items)));
   };
   return of(value, schema);

@@ -1,7 +1,7 @@
 // The gates of 2.5 that look at the world around a call: freeze to surface. Each is closed: what it cannot read
 // it denies, so every comparison is written so that a missing value falls on the denying side.
 
-import { EFFECT_CLASSES, SIDE_EFFECTS, THREAT_LEVELS, isObject } from "../contracts/contracts.ts";
+import { EFFECT_CLASSES, SIDE_EFFECTS, THREAT_LEVELS, isObject, present } from "../contracts/contracts.ts";
 import type {
   ConnectorPolicy,
   EffectClass,
@@ -133,7 +133,7 @@ export const egress: Gate<"egress"> = {
 function connectorOf({ policy, subject }: Pick<Question, "policy" | "subject">): ConnectorPolicy | null {
   if (subject.kind === "tool") return policy.connectors.get(subject.tool.connector) ?? null;
   if (subject.kind !== "model") return null;
-  return policy.connectors.get(subject.model.name.slice("model:".length).split("/", 1)[0] ?? "") ?? null;
+  return policy.connectors.get(present(subject.model.name.slice("model:".length).split("/", 1)[0])) ?? null;
 }
 
 function reaches(connector: ConnectorPolicy, d: Facts["destination"]): Answer {

@@ -1,6 +1,6 @@
 // The door of the guardian: one pure, synchronous judgement. A Permit can be made nowhere else.
 
-import { GATES } from "../contracts/contracts.ts";
+import { GATES, messageOf } from "../contracts/contracts.ts";
 import type {
   Amounts,
   Bindings,
@@ -31,6 +31,8 @@ export {
 } from "./approval.ts";
 export type { Assertion, Challenge } from "./approval.ts";
 export { compileExpression, ExpressionError } from "./cel.ts";
+export { createEngine } from "./cel-engine.ts";
+export type { Engine } from "./cel-engine.ts";
 export type { ExpressionScope } from "./cel.ts";
 export type { Shadow } from "./question.ts";
 
@@ -130,7 +132,7 @@ export function decide(call: ToolCall, policy: Policy, facts: Facts): Verdict {
     }
     return { ...trace(), verdict: "ALLOW", permit: new LeaveToDispatch(q, MINT) };
   } catch (error) {
-    const detail = error instanceof Error ? error.message : String(error);
+    const detail = messageOf(error);
     return { ...trace(), verdict: "DENY", code: "POLICY_EVALUATION_ERROR", detail };
   }
 }

@@ -1,5 +1,6 @@
 // The gates of 2.5 that look at the call itself: schema to approval.
 
+import { messageOf } from "../contracts/contracts.ts";
 import type { Amounts, BudgetPolicy, Code, Limits, Rule } from "../contracts/contracts.ts";
 import { composeCeremonies, approvalStands } from "./approval.ts";
 import { holds } from "./requirements.ts";
@@ -22,7 +23,7 @@ function outcomeOf(rule: Rule, q: Question): Outcome {
   try {
     return rule.when.test(q.bindings()) ? "match" : "no match";
   } catch (error) {
-    return { error: error instanceof Error ? error.message : String(error) };
+    return { error: messageOf(error) };
   }
 }
 
@@ -97,8 +98,8 @@ export const budget: Gate<"budget"> = {
         return denial("RATE_LIMIT_EXCEEDED", `${subject.tool.perMinute} calls a minute are allowed`);
     if (!(facts.rate.sessionLastSecond < policy.requestsPerSecond))
       return denial("RATE_LIMIT_EXCEEDED", `${policy.requestsPerSecond} calls a second are allowed`);
-    const within = profile === null ? null : overdrawn(q, profile.budgets, "profile");
-    return within ?? overdrawn(q, policy.ceiling.budgets, "ceiling");
+    if (profile === null) return denial("BUDGET_ERROR", "no profile says what may be spent");
+    return overdrawn(q, profile.budgets, "profile") ?? overdrawn(q, policy.ceiling.budgets, "ceiling");
   },
 };
 

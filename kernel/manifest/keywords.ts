@@ -2,7 +2,15 @@
 // exactly, or the schema is refused by name. Where the compiler's reading differs from the specification, the schema is
 // rewritten to an equal one.
 
-import { ContractError, at, isArray, isObject } from "../contracts/contracts.ts";
+import {
+  ContractError,
+  arrayFrom,
+  at,
+  isArray,
+  isObject,
+  objectFrom,
+  present,
+} from "../contracts/contracts.ts";
 import type { JsonObject, JsonValue } from "../contracts/contracts.ts";
 
 type Kind = "schema" | "list" | "map" | "value" | "note";
@@ -197,7 +205,10 @@ function rewrite(schema: JsonValue): JsonObject | boolean {
         out.set(name, rewrite(value));
         break;
       case "list":
-        out.set(name, isArray(value) ? value.map((v) => rewrite(v)) : value);
+        out.set(
+          name,
+          arrayFrom(value, name).map((v) => rewrite(v)),
+        );
         break;
       case "map":
         out.set(name, rewriteMap(value));
@@ -220,7 +231,7 @@ function rewrite(schema: JsonValue): JsonObject | boolean {
     const patterns = out.get("patternProperties") ?? {};
     if (!isObject(patterns) || Object.hasOwn(patterns, BY_PATTERN))
       return refuse("properties.__proto__", "is not supported beside this pattern");
-    out.set("patternProperties", { ...patterns, [BY_PATTERN]: properties["__proto__"] ?? true });
+    out.set("patternProperties", { ...patterns, [BY_PATTERN]: present(properties["__proto__"]) });
     out.set("properties", Object.fromEntries(Object.entries(properties).filter(([k]) => k !== "__proto__")));
   }
   out.set(WORK, true);
@@ -228,4 +239,4 @@ function rewrite(schema: JsonValue): JsonObject | boolean {
 }
 
 const rewriteMap = (value: JsonValue): JsonValue =>
-  isObject(value) ? Object.fromEntries(Object.entries(value).map(([k, v]) => [k, rewrite(v)])) : value;
+  Object.fromEntries(Object.entries(objectFrom(value, "")).map(([k, v]) => [k, rewrite(v)]));

@@ -5,7 +5,7 @@
 import { _ } from "ajv";
 import { Ajv2020 } from "ajv/dist/2020.js";
 import { canonicalize } from "../canonicalize/canonicalize.ts";
-import { isArray, isObject } from "../contracts/contracts.ts";
+import { arrayFrom, isObject, present } from "../contracts/contracts.ts";
 import type { Hash, JsonObject, JsonValue } from "../contracts/contracts.ts";
 import { hashJson, sha256 } from "../crypto/crypto.ts";
 import { distinct, equals, multipleOf, oneOfValues } from "./exact.ts";
@@ -84,7 +84,7 @@ function compile(
     ajv.addKeyword({ keyword, compile: make, ...(type === undefined ? {} : { type }) });
   };
   define("const", equals);
-  define("enum", (values) => oneOfValues(isArray(values) ? values : []));
+  define("enum", (values) => oneOfValues(arrayFrom(values, "enum")));
   define("multipleOf", (divisor) => multipleOf(Number(divisor)), "number");
   define("uniqueItems", (on) => (on === true ? distinct(spend) : () => true), "array");
   ajv.addKeyword({
@@ -96,8 +96,8 @@ function compile(
   const check = ajv.compile(schema);
   return (value) => {
     if (check(value)) return null;
-    const first = check.errors?.[0];
-    return { path: first?.instancePath ?? "", message: first?.message ?? "does not fit" };
+    const first = present(check.errors?.[0]);
+    return { path: first.instancePath, message: present(first.message) };
   };
 }
 

@@ -33,6 +33,7 @@ import { closeSchema } from "./close.ts";
 import { checkConsistency } from "./layers.ts";
 import { compilePerimeter, strictest } from "./perimeter.ts";
 import { compileRecording } from "./recording.ts";
+import { createEngine } from "../guardian/guardian.ts";
 import { planned, ruleSource, rulesFor } from "./rules.ts";
 import type { RuleSource } from "./rules.ts";
 import { parsePolicy } from "./shape.ts";
@@ -83,7 +84,8 @@ function assemble(
     "rules",
     "id",
   );
-  const rules = (doc.rules ?? []).map((r, i) => ruleSource(r, at("rules", i), ceremonies));
+  const engine = createEngine();
+  const rules = (doc.rules ?? []).map((r, i) => ruleSource(r, at("rules", i), ceremonies, engine));
   const compiledTools = new Map(
     tools.map((t, i) => [t.name, toolOf(t, at("tools", i), { doc, connectors, rules, forbids })]),
   );

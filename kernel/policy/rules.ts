@@ -12,6 +12,7 @@ import type {
   RuleDoc,
 } from "../contracts/contracts.ts";
 import { compileExpression, ExpressionError } from "../guardian/guardian.ts";
+import type { Engine, ExpressionScope } from "../guardian/guardian.ts";
 import { namePattern } from "../surface/surface.ts";
 
 /** A rule before it is known for which tool it is planned. */
@@ -21,6 +22,7 @@ export interface RuleSource {
   readonly ceremony: Ceremony | null;
   readonly matches: (target: string) => boolean;
   readonly ceremonies: ReadonlyMap<string, Ceremony>;
+  readonly engine: Engine;
   /** Plans by the schema they were checked against, so that equal ones are made once. */
   readonly planned: Map<JsonObject | boolean | null, Rule | ContractError>;
 }
@@ -29,6 +31,7 @@ export function ruleSource(
   doc: RuleDoc,
   path: string,
   ceremonies: ReadonlyMap<string, Ceremony>,
+  engine: Engine,
 ): RuleSource {
   const ceremony = doc.approval === undefined ? null : ceremonies.get(doc.approval);
   if (ceremony === undefined)
@@ -44,6 +47,7 @@ export function ruleSource(
     ceremony,
     matches: (target) => patterns.some((p) => p(target)),
     ceremonies,
+    engine,
     planned: new Map(),
   };
   return source;
@@ -77,32 +81,31 @@ export function planned(source: RuleSource, input: JsonObject | boolean | null):
 }
 
 function planRule(source: RuleSource, input: JsonObject | boolean | null): Rule {
-  const { doc, path } = source;
+  const { doc, path, engine } = source;
   return {
     id: doc.id,
     then: doc.then,
-    when: doc.when === undefined ? null : expression(doc.when, at(path, "when"), input),
+    when: doc.when === undefined ? null : expression(doc.when, at(path, "when"), { input, engine }),
     shadow: doc.shadow ?? false,
     ceremony: source.ceremony,
     requires:
       doc.requires === undefined
         ? null
-        : requirementOf(doc.requires, at(path, "requires"), { input, ceremonies: source.ceremonies }),
+        : requirementOf(doc.requires, at(path, "requires"), { input, engine, ceremonies: source.ceremonies }),
     matches: source.matches,
   };
 }
 
-function expression(text: string, path: string, input: JsonObject | boolean | null): Program {
+function expression(text: string, path: string, scope: ExpressionScope): Program {
   try {
-    return compileExpression(text, { input });
+    return compileExpression(text, scope);
   } catch (error) {
     if (error instanceof ExpressionError) throw new ContractError(path, error.message);
     throw error;
   }
 }
 
-interface RequirementScope {
-  readonly input: JsonObject | boolean | null;
+interface RequirementScope extends ExpressionScope {
   readonly ceremonies: ReadonlyMap<string, Ceremony>;
 }
 
@@ -117,7 +120,7 @@ function requirementOf(doc: RequirementDoc, path: string, scope: RequirementScop
       throw new ContractError(at(path, "not"), "an approval cannot be required not to be");
     return { kind: "not", of };
   }
-  if ("cel" in doc) return { kind: "cel", program: expression(doc.cel, at(path, "cel"), scope.input) };
+  if ("cel" in doc) return { kind: "cel", program: expression(doc.cel, at(path, "cel"), scope) };
   if ("approval" in doc) {
     const ceremony = scope.ceremonies.get(doc.approval);
     if (ceremony === undefined)

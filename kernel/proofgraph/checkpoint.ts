@@ -93,7 +93,7 @@ export function readNote(note: string, origin: string, verifier: Verifier): Note
   if (!verified) throw new ContractError("note", "is not signed by the key");
   if (size === undefined || !/^(0|[1-9][0-9]{0,15})$/.test(size))
     throw new ContractError("size", "is not a decimal number");
-  const rootBytes = fromBase64(root ?? "", "root");
+  const rootBytes = fromBase64(present(root), "root");
   if (rootBytes.length !== 32) throw new ContractError("root", "is not 32 bytes");
   return { origin, size: integerFrom(Number(size), "size"), root: hashOfBytes(rootBytes) };
 }

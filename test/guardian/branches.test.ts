@@ -4,14 +4,17 @@ import { parse } from "@bufbuild/cel";
 import { expect, test } from "vitest";
 import type { Facts, JsonObject, Policy } from "../../kernel/contracts/contracts.ts";
 import { checkExpression } from "../../kernel/guardian/cel-check.ts";
-import { functions, ownPresence } from "../../kernel/guardian/cel-engine.ts";
+import { createEngine, epochOf, ownPresence } from "../../kernel/guardian/cel-engine.ts";
+import type { Known } from "../../kernel/guardian/cel-type.ts";
 import { policyNames } from "../../kernel/guardian/cel-names.ts";
-import { DYN, INT, knownOf, nameOf } from "../../kernel/guardian/cel-type.ts";
+import { DYN, INT, elements, knownOf, nameOf } from "../../kernel/guardian/cel-type.ts";
 import { bind, memberSchema } from "../../kernel/guardian/cel.ts";
+import { budget } from "../../kernel/guardian/judgement.ts";
 import { compileExpression, decide } from "../../kernel/guardian/guardian.ts";
 import { compilePolicy } from "../../kernel/policy/policy.ts";
 import { callOf, factsOf, sampleDoc } from "./sample.ts";
 
+const { functions } = createEngine();
 type Parsed = ReturnType<typeof parse>["expr"];
 /** The expression with one part of its tree made into what no text gives. */
 function odd(text: string, change: (kind: Parsed["exprKind"], expr: Parsed) => void): string {
@@ -79,6 +82,10 @@ test("presence is rewritten in every part of a tree, also where there is none", 
   Object.assign(entries[0] ?? {}, { keyKind: NOTHING });
   expect(fault(() => ownPresence(expr))).toBe("");
   expect(fault(() => ownPresence(undefined))).toBe("");
+  const { expr: bare } = parse("has(x.y)");
+  if (bare.exprKind.case === "selectExpr") delete bare.exprKind.value.operand;
+  ownPresence(bare);
+  expect(bare.exprKind.case).toBe("selectExpr");
 });
 test("functions are told apart by their form and their arguments", () => {
   expect(
@@ -170,12 +177,14 @@ test("names that nothing is known of stay unbound", () => {
   expect(bound(factsOf(policy))).toEqual(["principal.id", "now"]);
   const refused = { state: "refused", code: "AUTH_INVALID", detail: "" } as const;
   expect(bound(factsOf(policy, { principal: refused, now: "never" as never }))).toEqual([]);
-  expect(() => compileExpression("true", { input: null }).test({})).toThrow("not bindings");
+  expect(() => compileExpression("true", { input: null, engine: createEngine() }).test({})).toThrow(
+    "not bindings",
+  );
 });
 test("the schema of a member is what the schema says of it", () => {
   expect(memberSchema({ additionalProperties: { type: "integer" } }, "x")).toEqual({ type: "integer" });
-  expect(memberSchema({}, "x")).toBe(true);
-  expect(memberSchema(true, "x")).toBe(true);
+  expect(memberSchema({}, "x")).toBeUndefined();
+  expect(memberSchema(true, "x")).toBeUndefined();
   expect(
     verdict(
       "call.args.m.x == 3 && call.args.any.y == 2.5",
@@ -184,4 +193,45 @@ test("the schema of a member is what the schema says of it", () => {
       { m: { x: 3 }, any: { y: 2.5 } },
     ),
   ).toBe("ALLOW");
+});
+
+test("a list or a map of which nobody says what it holds may hold anything", () => {
+  const bare = (kind: "list" | "map"): Known => ({ kind, size: 2, weight: 2 });
+  expect([elements(bare("list")), elements(bare("map")), elements({ ...bare("list"), of: INT })]).toEqual([
+    DYN,
+    DYN,
+    INT,
+  ]);
+});
+test("what is bounded and of no known type is gone through", () => {
+  const input: JsonObject = { type: "object", properties: { l: { type: "array", maxItems: 3 } } };
+  const scope = { input, engine: createEngine() };
+  expect(compileExpression("dyn(call.args.l).all(x, x == 1)", scope).variables).toEqual(["call.args.l"]);
+  expect(fault(() => compileExpression("dyn(call.args.m).all(x, x == 1)", scope))).toContain("unbounded");
+});
+test("what is no timestamp has no parts", () => {
+  const message = (message: unknown): unknown => ({ message });
+  for (const odd of [
+    undefined,
+    null,
+    1n,
+    {},
+    message(null),
+    message(1),
+    message({}),
+    message({ seconds: 1n }),
+    message({ nanos: 1 }),
+    message({ seconds: 1, nanos: 1 }),
+    message({ seconds: 1n, nanos: 1n }),
+  ])
+    expect(fault(() => epochOf(odd))).toBe("not a timestamp");
+  expect(epochOf(message({ seconds: 2n, nanos: 345_999_999 }))).toBe(2345);
+});
+test("who has no profile has no budget", () => {
+  const policy = rule("true", "tool:agent/x");
+  const q = { policy, profile: null, subject: { kind: "unknown" }, facts: factsOf(policy) } as const;
+  expect(budget.judge({ ...q } as never)).toEqual({
+    code: "BUDGET_ERROR",
+    detail: "no profile says what may be spent",
+  });
 });

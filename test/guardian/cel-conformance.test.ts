@@ -18,7 +18,8 @@ import { getConformanceSuite } from "@bufbuild/cel-spec/testdata/tests.js";
 import type { IncrementalTest, IncrementalTestSuite } from "@bufbuild/cel-spec/testdata/tests.js";
 import { expect, test } from "vitest";
 import { checkParts } from "../../kernel/guardian/cel-check.ts";
-import { ENVIRONMENT, functions, ownPresence } from "../../kernel/guardian/cel-engine.ts";
+import { createEngine, ownPresence } from "../../kernel/guardian/cel-engine.ts";
+import type { Engine } from "../../kernel/guardian/cel-engine.ts";
 import {
   BOOL,
   DOUBLE,
@@ -110,7 +111,7 @@ function show(v: unknown): string {
   return "other";
 }
 
-function judge(t: IncrementalTest): string {
+function judge(t: IncrementalTest, engine: Engine): string {
   const { original } = t;
   const expected = original.resultMatcher;
   try {
@@ -133,9 +134,9 @@ function judge(t: IncrementalTest): string {
     else if (expected.case !== "evalError") throw new Outside(expected.case);
     if (original.container !== "") throw new Outside("a container");
     const parsed = parse(original.expr);
-    checkParts(parsed.expr, { of: (n) => known.get(n) ?? null, types: TYPES }, functions);
+    checkParts(parsed.expr, { of: (n) => known.get(n) ?? null, types: TYPES }, engine.functions);
     ownPresence(parsed.expr);
-    const result = plan(ENVIRONMENT, parsed)(bound);
+    const result = plan(engine.environment, parsed)(bound);
     const found = isCelError(result) ? "an error" : show(result);
     return found === wanted ? "right" : `${original.expr}: wanted ${wanted}, found ${found}`;
   } catch (error) {
@@ -153,13 +154,14 @@ const cases = (s: IncrementalTestSuite): readonly IncrementalTest[] => [
 
 test("every case of the conformance suite is right or refused, none is wrong", () => {
   const counts = { right: 0, refused: 0, outside: 0 };
+  const engine = createEngine();
   const wrong: string[] = [];
   const bySuite = new Map<string, { right: number; refused: number; outside: number }>();
   for (const suite of getConformanceSuite().suites) {
     const own = { right: 0, refused: 0, outside: 0 };
     bySuite.set(suite.name, own);
     for (const t of cases(suite)) {
-      const result = judge(t);
+      const result = judge(t, engine);
       if (result === "right" || result === "refused" || result === "outside") {
         counts[result]++;
         own[result]++;

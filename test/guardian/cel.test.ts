@@ -1,7 +1,7 @@
 import { expect, test } from "vitest";
 import { ContractError, timestampFrom } from "../../kernel/contracts/contracts.ts";
 import type { Facts, JsonObject } from "../../kernel/contracts/contracts.ts";
-import { ExpressionError, compileExpression, decide } from "../../kernel/guardian/guardian.ts";
+import { ExpressionError, compileExpression, createEngine, decide } from "../../kernel/guardian/guardian.ts";
 import { compilePolicy } from "../../kernel/policy/policy.ts";
 import { callOf, factsOf, sampleDoc } from "./sample.ts";
 
@@ -21,7 +21,7 @@ const schema: JsonObject = {
 };
 const fault = (text: string, input: JsonObject | null = schema): string => {
   try {
-    compileExpression(text, { input });
+    compileExpression(text, { input, engine: createEngine() });
     return "";
   } catch (error) {
     if (error instanceof ExpressionError) return error.message;

@@ -2,6 +2,7 @@
 
 import { expect, test } from "vitest";
 import type { JsonObject, JsonValue } from "../../kernel/contracts/contracts.ts";
+import { distinct } from "../../kernel/manifest/exact.ts";
 import { pinSchema } from "../../kernel/manifest/manifest.ts";
 
 const refusal = (schema: JsonValue): string => {
@@ -59,4 +60,18 @@ test("a pattern that cannot be matched exactly in linear time is refused", () =>
     expect(refusal({ pattern }), pattern).toContain(message);
   for (const pattern of ["\\p{Letter}+", "[\\s]", "\\S", "[^a]", "\\cA", "\\/", "\\u{1F600}", "a{0,1000}"])
     expect(refusal({ pattern }), pattern).toBe("");
+});
+
+test("a name that the compiler passes over stands beside other patterns and not beside its own", () => {
+  const schema = (patterns: JsonObject): JsonObject => ({
+    properties: JSON.parse('{"__proto__": {"type": "integer"}}'),
+    patternProperties: patterns,
+  });
+  const value = (text: string): JsonValue => JSON.parse(`{"__proto__": ${text}}`);
+  expect(fault(schema({ "^x": true }), value("1"))).toBe("");
+  expect(fault(schema({ "^x": true }), value('"1"'))).toBe("must be integer");
+  expect(refusal(schema({ "^__proto__$": true }))).toContain("is not supported beside this pattern");
+});
+test("what is no array has nothing twice", () => {
+  expect(distinct(() => undefined)("aa")).toBe(true);
 });

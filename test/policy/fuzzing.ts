@@ -5,7 +5,7 @@ import { canonicalize } from "../../kernel/canonicalize/canonicalize.ts";
 import { ContractError } from "../../kernel/contracts/contracts.ts";
 import type { JsonObject, JsonValue } from "../../kernel/contracts/contracts.ts";
 import { bind } from "../../kernel/guardian/cel.ts";
-import { compileExpression, decide, ExpressionError } from "../../kernel/guardian/guardian.ts";
+import { compileExpression, createEngine, decide, ExpressionError } from "../../kernel/guardian/guardian.ts";
 import { compilePolicy, completeFacts, parseCall } from "../../kernel/policy/policy.ts";
 import { callOf, factsOf } from "../guardian/sample.ts";
 import { EVERYTHING } from "./fuzz-seeds.ts";
@@ -93,7 +93,7 @@ function decided(value: JsonValue, ceiling: JsonValue | undefined): void {
 function judged(text: string, open: boolean): Outcome {
   let program: ReturnType<typeof compileExpression>;
   try {
-    program = compileExpression(text, { input: open ? null : INPUT });
+    program = compileExpression(text, { input: open ? null : INPUT, engine: createEngine() });
   } catch (error) {
     if (error instanceof ExpressionError) return "refused";
     throw error;

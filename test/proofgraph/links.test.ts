@@ -293,3 +293,10 @@ describe("a checkpoint", () => {
     expect(why([point])).toContain(`parent ${hash} is unknown`);
   });
 });
+
+test("what is no fault of a body is not taken for one", () => {
+  const w = writer();
+  const sealed = w.add("ATTESTATION", A, probe);
+  const torn = { ...sealed, node: { ...sealed.node, body: null as never } };
+  expect(() => read([torn])).toThrow(TypeError);
+});
