@@ -57,14 +57,13 @@ export type IdOf<K extends IdKind> = Branded<K>;
 export const isId = <K extends IdKind>(kind: K, s: unknown): s is Branded<K> =>
   typeof s === "string" && PREFIXED[kind].test(s);
 
+const HEX = Array.from({ length: 256 }, (_, byte) => byte.toString(16).padStart(2, "0"));
+
 /** An id from 16 random bytes that the caller brings: the kernel has no randomness of its own. */
 export function makeId<K extends IdKind>(kind: K, random: Uint8Array): Branded<K> {
-  return must(
-    `${kind}_${random.toHex()}`,
-    (s): s is Branded<K> => isId(kind, s),
-    "id",
-    `${kind}_ and 16 random bytes`,
-  );
+  let hex = "";
+  for (const byte of random) hex += present(HEX[byte]);
+  return must(`${kind}_${hex}`, (s): s is Branded<K> => isId(kind, s), "id", `${kind}_ and 16 random bytes`);
 }
 
 /** What was put there before. That it is missing is a fault of our own, which ends what is being judged. */

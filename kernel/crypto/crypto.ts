@@ -21,8 +21,9 @@ export type { TokenKey } from "./jwk.ts";
 export const sha256 = (text: string | Uint8Array): Hash =>
   hashFrom(`sha256:${hash("sha256", text, "hex")}`, "hash");
 /** The 32 raw bytes of a hash, and back. */
-export const bytesOfHash = (h: Hash): Uint8Array => Uint8Array.fromHex(h.slice(7));
-export const hashOfBytes = (raw: Uint8Array): Hash => hashFrom(`sha256:${raw.toHex()}`, "hash");
+export const bytesOfHash = (h: Hash): Uint8Array => Buffer.from(h.slice(7), "hex");
+export const hashOfBytes = (raw: Uint8Array): Hash =>
+  hashFrom(`sha256:${Buffer.from(raw.buffer, raw.byteOffset, raw.byteLength).toString("hex")}`, "hash");
 export const sha256Bytes = (bytes: Uint8Array): Uint8Array => hash("sha256", bytes, "buffer");
 /** The hash of a text that is too long to hold. */
 export function sha256Chunks(chunks: Iterable<Uint8Array>): Hash {
