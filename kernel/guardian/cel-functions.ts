@@ -31,8 +31,8 @@ type Overload = readonly [kinds: readonly Kind[], yields: (a: readonly Known[]) 
 interface Callable {
   readonly overloads: readonly Overload[];
   readonly cost: (a: readonly Known[]) => number;
-  /** `x.f()`, `f(x)` or both. */
-  readonly form: "method" | "function" | "both";
+  /** `x.f()`, or both that and `f(x)`; else `f(x)` alone. */
+  readonly form?: "method" | "both";
   /** Positions whose argument has to be a literal text, and what else it has to be. */
   readonly literal?: { readonly at: number; readonly check: (text: string) => string | null };
 }
@@ -60,11 +60,10 @@ const ORDERED: readonly Overload[] = [
   ...pairs(["bool", "string", "bytes", "timestamp", "duration"], BOOL),
   ...NUMBERS.flatMap((l) => NUMBERS.map((r): Overload => [[l, r], always(BOOL)])),
 ];
-const order: Callable = { overloads: ORDERED, cost: (a) => CALL + both(a) / 20, form: "function" };
+const order: Callable = { overloads: ORDERED, cost: (a) => CALL + both(a) / 20 };
 const equality: Callable = {
   overloads: [[["dyn", "dyn"], always(BOOL)]],
   cost: (a) => CALL + both(a) * 8,
-  form: "function",
 };
 const joined =
   (make: (n: number) => Known): Overload[1] =>
@@ -73,7 +72,6 @@ const joined =
 const arithmetic = (...overloads: readonly Overload[]): Callable => ({
   overloads,
   cost: constant(CALL),
-  form: "function",
 });
 const substring = (worst: (n: number, m: number) => number): Callable => ({
   overloads: [[["string", "string"], always(BOOL)]],
@@ -82,12 +80,7 @@ const substring = (worst: (n: number, m: number) => number): Callable => ({
 });
 const converts = (to: Known, from: readonly Kind[], perUnit = 1): Callable => ({
   overloads: each(from, to),
-  cost: (a) =>
-    CALL +
-    (a[0]?.kind === "string" || a[0]?.kind === "bytes" || a[0]?.kind === "dyn"
-      ? 10 + size(a[0]) * perUnit
-      : 20),
-  form: "function",
+  cost: (a) => CALL + (a[0]?.kind === "string" || a[0]?.kind === "dyn" ? 10 + size(a[0]) * perUnit : 20),
 });
 const getter = (of: readonly Kind[]): Callable => ({
   overloads: [...each(of, INT), [["timestamp", "string"], always(INT)]],
@@ -99,7 +92,8 @@ const getter = (of: readonly Kind[]): Callable => ({
 export function isZone(zone: string): boolean {
   if (/^[+-]?\d\d:\d\d$/.test(zone)) return true;
   try {
-    return new Intl.DateTimeFormat("en", { timeZone: zone }).resolvedOptions().timeZone !== "";
+    void new Intl.DateTimeFormat("en", { timeZone: zone });
+    return true;
   } catch {
     return false;
   }
@@ -110,7 +104,7 @@ export type PatternSize = (pattern: string) => number;
 
 const table = (patternSize: PatternSize): ReadonlyMap<string, Callable> =>
   new Map<string, Callable>([
-    ["!_", { overloads: each(["bool"], BOOL), cost: constant(CALL), form: "function" }],
+    ["!_", { overloads: each(["bool"], BOOL), cost: constant(CALL) }],
     ["-_", arithmetic([["int"], always(INT)], [["double"], always(DOUBLE)])],
     ["_==_", equality],
     ["_!=_", equality],
@@ -136,7 +130,6 @@ const table = (patternSize: PatternSize): ReadonlyMap<string, Callable> =>
             : a.some((x) => x.size > 1)
               ? sum(a)
               : 0),
-        form: "function",
       },
     ],
     [
@@ -155,16 +148,13 @@ const table = (patternSize: PatternSize): ReadonlyMap<string, Callable> =>
       {
         overloads: [
           [["dyn", "list"], always(BOOL)],
-          ...(["string", "int", "uint", "double", "bool", "dyn"] as const).map(
-            (k): Overload => [[k, "map"], always(BOOL)],
-          ),
+          [["dyn", "map"], always(BOOL)],
         ],
         cost: (a) =>
           a[1]?.kind === "map"
             ? CALL + 40
             : CALL +
               product(Math.min(size(a[1]), VALUES_LIMIT), 10 + Math.min(weight(a[0]), weight(a[1]?.of)) / 20),
-        form: "function",
       },
     ],
     [
@@ -199,7 +189,6 @@ const table = (patternSize: PatternSize): ReadonlyMap<string, Callable> =>
           [["string"], (a) => bytes(size(a[0]) * 3)],
         ],
         cost: (a) => CALL + size(a[0]),
-        form: "function",
       },
     ],
     [
@@ -211,18 +200,16 @@ const table = (patternSize: PatternSize): ReadonlyMap<string, Callable> =>
           ...each(["bool", "int", "uint", "double", "timestamp", "duration"], text(64)),
         ],
         cost: (a) => CALL + (a[0]?.kind === "bytes" || a[0]?.kind === "dyn" ? size(a[0]) : 200),
-        form: "function",
       },
     ],
     ["timestamp", converts(TIMESTAMP, ["timestamp", "string"], 60)],
     ["duration", converts(DURATION, ["duration", "string"], 60)],
-    ["type", { overloads: [[["dyn"], always(TYPE)]], cost: constant(CALL), form: "function" }],
+    ["type", { overloads: [[["dyn"], always(TYPE)]], cost: constant(CALL) }],
     [
       "dyn",
       {
         overloads: [[["dyn"], (a) => ({ ...present(a[0]), kind: "dyn" })]],
         cost: constant(CALL),
-        form: "function",
       },
     ],
     ...["getFullYear", "getMonth", "getDate", "getDayOfMonth", "getDayOfWeek", "getDayOfYear"].map(
