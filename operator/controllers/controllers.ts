@@ -29,8 +29,8 @@ import { makeWatchdog } from "./watchdog.ts";
 export { MANAGER } from "./saying.ts";
 export type { Pods } from "./pods.ts";
 
-/** A page of pods is parsed in one go, and a governed pod is 12 KB of text. */
-const POD_PAGE = 100;
+/** A bundle may be 128 KiB of text. */
+const BUNDLE_PAGE = 10;
 
 export interface ControllersOptions extends Heard {
   readonly client: Client;
@@ -99,7 +99,11 @@ export function makeControllers(options: ControllersOptions): Controllers {
     path: string,
     project: (o: JsonMap) => T | undefined,
     onChange: (key: string, value: T | undefined) => void,
-    more?: { readonly query?: Record<string, string>; readonly page?: number },
+    more?: {
+      readonly query?: Record<string, string>;
+      readonly page?: number;
+      readonly metadataOnly?: boolean;
+    },
   ): Reflector<T> =>
     reflect({
       client,
@@ -118,6 +122,7 @@ export function makeControllers(options: ControllersOptions): Controllers {
     `${KINDS}/policybundles`,
     (o) => projectKind(o) as unknown as PolicyBundle,
     () => add("bundles"),
+    { page: BUNDLE_PAGE },
   );
   const sidecarCopies = follow("GuardianSidecar", `${KINDS}/guardiansidecars`, projectSidecar, (name) => {
     look();
@@ -146,17 +151,11 @@ export function makeControllers(options: ControllersOptions): Controllers {
     { query: { fieldSelector: `metadata.name=${TRUST_CONFIG_MAP}` } },
   );
   const pods = makePodIndex();
-  const podList = follow(
-    "Pod",
-    "/api/v1/pods",
-    podState,
-    (key, pod) => {
-      pods.set(key, pod);
-      if (pod !== undefined && (pod.frozen !== "" || pod.unfreeze !== "")) look();
-      queue.addAfter("pods", 500);
-    },
-    { page: POD_PAGE },
-  );
+  const podList = follow("Pod", "/api/v1/pods", podState, (key, pod) => {
+    pods.set(key, pod);
+    if (pod !== undefined && (pod.frozen !== "" || pod.unfreeze !== "")) look();
+    queue.addAfter("pods", 500);
+  });
   const networks = makeNetworks({
     client,
     manager: MANAGER,
@@ -281,7 +280,8 @@ export function makeControllers(options: ControllersOptions): Controllers {
           200,
         );
     },
-    { query: { labelSelector: "app.kubernetes.io/managed-by=atoll" } },
+    // What stands in them is not looked at, only that it is no longer what we wrote.
+    { query: { labelSelector: "app.kubernetes.io/managed-by=atoll" }, metadataOnly: true },
   );
 
   const queue = makeQueue({

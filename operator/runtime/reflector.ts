@@ -11,8 +11,10 @@ export interface ReflectorOptions<T> {
   /** Collection path, such as `/api/v1/pods`. */
   readonly path: string;
   readonly query?: Readonly<Record<string, string>>;
-  /** Objects in one answer of the list. */
+  /** Objects in one answer of the list, which is parsed in one go: fewer where they may be large. */
   readonly page?: number;
+  /** Asks for the objects' metadata alone. */
+  readonly metadataOnly?: boolean;
   /** Makes the small thing that is kept out of the object that came; undefined keeps nothing. */
   readonly project: (object: JsonMap) => T | undefined;
   /** Called after the copy has changed; `undefined` = gone. */
@@ -34,7 +36,10 @@ export interface Reflector<T> {
   stop(): void;
 }
 
-const PAGE = 500;
+const PAGE = 100;
+/** So long the objects of a page are taken up in one turn; then others have theirs. */
+const TURN_MS = 10;
+const partial = (kind: string): string => `application/json;as=${kind};g=meta.k8s.io;v=v1`;
 /** So long a watch has to stand for earlier failures to be forgotten. */
 const STOOD_MS = 5000;
 const text = (v: Json | undefined): string => (typeof v === "string" ? v : "");
@@ -83,10 +88,16 @@ export function reflect<T>(options: ReflectorOptions<T>): Reflector<T> {
     do {
       const page = await options.client.json(
         url({ limit: String(options.page ?? PAGE), ...(next === "" ? {} : { continue: next }) }),
+        options.metadataOnly === true ? { accept: partial("PartialObjectMetadataList") } : {},
       );
       heard = performance.now();
-      for (const object of Array.isArray(page["items"]) ? page["items"].filter(isMap) : [])
+      let began = heard;
+      for (const object of Array.isArray(page["items"]) ? page["items"].filter(isMap) : []) {
         seen.add(store(object));
+        if (performance.now() - began < TURN_MS) continue;
+        await new Promise((resolve) => setImmediate(resolve));
+        began = performance.now();
+      }
       const meta: JsonMap = isMap(page["metadata"]) ? page["metadata"] : {};
       next = typeof meta["continue"] === "string" ? meta["continue"] : "";
       version = typeof meta["resourceVersion"] === "string" ? meta["resourceVersion"] : "";
@@ -129,7 +140,11 @@ export function reflect<T>(options: ReflectorOptions<T>): Reflector<T> {
           resourceVersion: version,
           timeoutSeconds: String(seconds),
         }),
-        { signal: ending.signal, timeoutMs: silenceMs },
+        {
+          signal: ending.signal,
+          timeoutMs: silenceMs,
+          ...(options.metadataOnly === true ? { accept: partial("PartialObjectMetadata") } : {}),
+        },
       );
       opened = performance.now();
       for await (const event of lines(body, listen)) {

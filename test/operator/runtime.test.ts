@@ -11,17 +11,21 @@ class Script {
   objects = new Map<string, number>();
   version = 1;
   lists = 0;
+  page = 2;
+  /** What the list and the watch were asked to answer with. */
+  readonly accepted: (string | undefined)[] = [];
   watches: { stream: PassThrough; from: string }[] = [];
   failLists: Error[] = [];
   failWatches: Error[] = [];
   readonly client: Client = {
-    json: (path) => {
+    json: (path, options) => {
       this.lists++;
+      this.accepted.push(options?.accept);
       const failure = this.failLists.shift();
       if (failure !== undefined) return Promise.reject(failure);
       const at = new URL(path, "https://x").searchParams;
       const all = [...this.objects];
-      const limit = 2;
+      const limit = this.page;
       const from = Number(at.get("continue") ?? "0");
       const page = all.slice(from, from + limit);
       return Promise.resolve({
@@ -32,7 +36,8 @@ class Script {
         items: page.map(([name, value]) => this.object(name, value)),
       });
     },
-    stream: (path, { signal }) => {
+    stream: (path, { signal, accept }) => {
+      this.accepted.push(accept);
       const failure = this.failWatches.shift();
       if (failure !== undefined) return Promise.reject(failure);
       const stream = new PassThrough();
@@ -74,7 +79,10 @@ const open: Reflector<unknown>[] = [];
 afterEach(() => {
   for (const r of open.splice(0)) r.stop();
 });
-function follow(script: Script, more: { silenceMs?: number } = {}) {
+function follow(
+  script: Script,
+  more: { silenceMs?: number; metadataOnly?: boolean; project?: (o: JsonMap) => number } = {},
+) {
   const restarts: string[] = [];
   const changes: string[] = [];
   const reflector = reflect<number>({
@@ -111,6 +119,40 @@ describe("a local copy", () => {
     script.set("f", 5);
     script.remove("a");
     await settles(() => content(reflector), { b: 1, c: 2, d: 3, e: 4, f: 5 });
+  });
+  test("of a page that takes long leaves turns to others in between", async () => {
+    const script = new Script();
+    script.page = 100;
+    for (let i = 0; i < 100; i++) script.objects.set(`n${i}`, i);
+    let turns = 0;
+    let counting = true;
+    const count = (): void => {
+      turns++;
+      if (counting) setImmediate(count);
+    };
+    setImmediate(count);
+    const project = (o: JsonMap): number => {
+      for (const end = performance.now() + 1; performance.now() < end; );
+      return Number(o["value"]);
+    };
+    const { reflector } = follow(script, { project });
+    await reflector.synced;
+    counting = false;
+    expect(reflector.items.size).toBe(100);
+    expect(script.lists).toBe(1);
+    expect(turns).toBeGreaterThan(5);
+  });
+  test("asks for metadata alone where that is enough, and only there", async () => {
+    for (const [metadataOnly, want] of [
+      [true, [/as=PartialObjectMetadataList;/, /as=PartialObjectMetadata;/]],
+      [false, [/^$/, /^$/]],
+    ] as const) {
+      const script = new Script();
+      const { reflector } = follow(script, { metadataOnly });
+      await reflector.synced;
+      await settles(() => script.watches.length, 1);
+      for (const [i, pattern] of want.entries()) expect(script.accepted[i] ?? "").toMatch(pattern);
+    }
   });
   const faults: readonly (readonly [
     what: string,
