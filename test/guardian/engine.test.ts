@@ -1,12 +1,9 @@
-// The engine's own functions, one by one, and what it keeps.
+// The engine's own functions, one by one.
 
-import { setFlagsFromString } from "node:v8";
-import { runInNewContext } from "node:vm";
 import { celEnv, isCelError, parse, plan } from "@bufbuild/cel";
 import type { CelInput } from "@bufbuild/cel";
 import { expect, test } from "vitest";
 import { createEngine, ownPresence } from "../../kernel/guardian/cel-engine.ts";
-import { compileExpression } from "../../kernel/guardian/guardian.ts";
 
 /** What an expression comes to, or `error`, without any check at load. */
 function value(text: string, names: Readonly<Record<string, CelInput>> = {}): unknown {
@@ -15,30 +12,6 @@ function value(text: string, names: Readonly<Record<string, CelInput>> = {}): un
   const result = plan(createEngine().environment, parsed)({ ...names });
   return isCelError(result) ? "error" : result;
 }
-
-setFlagsFromString("--expose-gc");
-const collect: () => void = runInNewContext("gc");
-test("what was made of a policy's patterns and zones goes with the policy", () => {
-  const heap = (): number => {
-    collect();
-    return process.memoryUsage().heapUsed;
-  };
-  const compile = (i: number) => {
-    const own = createEngine();
-    // Some hundred kilobytes of program.
-    return compileExpression(`"x".matches("${i}(abcdefgh){0,200}")`, { input: null, engine: own });
-  };
-  const kept = [];
-  compile(0);
-  const before = heap();
-  for (let i = 0; i < 20; i++) kept.push(compile(i));
-  const held = heap() - before;
-  expect(kept.splice(0).length).toBe(20);
-  for (let i = 20; i < 60; i++) compile(i);
-  const left = heap() - before;
-  expect(held).toBeGreaterThan(2 << 20);
-  expect(left).toBeLessThan(held / 4);
-});
 
 test("these functions are ours, and nothing else is", () => {
   const theirs = new Set([...celEnv().funcs].map((f) => f.id));

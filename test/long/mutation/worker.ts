@@ -3,6 +3,7 @@
 
 import { registerHooks, stripTypeScriptTypes } from "node:module";
 import { readFileSync } from "node:fs";
+import { basename } from "node:path";
 import { fileURLToPath, pathToFileURL } from "node:url";
 import { mutate } from "./mutate.ts";
 import type { Site } from "./mutate.ts";
@@ -240,7 +241,10 @@ async function main(plan: Plan): Promise<void> {
     again++;
     const cost = (file: string): number =>
       measured.cases.filter((c) => c.file === file).reduce((sum, c) => sum + c.ms, 0);
-    for (const file of files.toSorted((a, b) => cost(a) - cost(b))) {
+    // Who reads the source itself is the likeliest to see it.
+    const source = `/${basename(plan.sources[Math.floor((id - 1) / STRIDE)] ?? "")}"`;
+    const far = (file: string): number => (written.get(file)?.includes(source) === true ? 0 : 1);
+    for (const file of files.toSorted((a, b) => far(a) - far(b) || cost(a) - cost(b))) {
       version++;
       mutation.active = id;
       try {
