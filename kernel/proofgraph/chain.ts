@@ -6,6 +6,7 @@ import type { Verifier } from "../crypto/crypto.ts";
 import { parseReceipt, verifySealed } from "../receipts/receipts.ts";
 import type { Head } from "../receipts/receipts.ts";
 import { parseCheckpoint } from "./checkpoint.ts";
+import { createHashSet } from "./hashset.ts";
 import { createFrontier } from "./merkle.ts";
 import type { Frontier } from "./merkle.ts";
 
@@ -59,7 +60,7 @@ export function createGraphCheck(options: GraphOptions): GraphCheck {
   const { resume } = options;
   const heads = new Map<SessionId, Head>((resume?.heads ?? []).map((h) => [h.session_id, h]));
   const tree = createFrontier(resume?.tree.size, resume?.tree.peaks);
-  const seen = new Set<Hash>();
+  const seen = createHashSet();
   const wanted = new Set<Hash>();
   const condensedNodes = new Set<Hash>();
   // INTENTs whose EFFECT has not come yet.
