@@ -6,6 +6,7 @@ import type { GraphOptions } from "../proofgraph/proofgraph.ts";
 import type { Succession } from "../trust/trust.ts";
 import { PackInvalid, broken, placed } from "./finding.ts";
 import { readEntry } from "./record.ts";
+import type { Entry } from "./record.ts";
 import type { CheckedBy, KnownTree } from "./verify.ts";
 import { createReviews } from "./reviews.ts";
 
@@ -28,14 +29,41 @@ export interface StoreReport {
   readonly root_hash: Hash;
 }
 
+type Keys = GraphOptions["keyOf"] | Pick<Succession, "keyOf" | "unproved">;
+interface Least {
+  readonly tree_size: number;
+  readonly root_hash: Hash;
+  readonly record: number;
+}
+
 /** Throws PackInvalid at the first break. The iteration's result, if any, says where a torn rest begins. */
 export function verifyStore(
   records: Iterator<StoreRecord, string | undefined>,
-  keys: GraphOptions["keyOf"] | Pick<Succession, "keyOf" | "unproved">,
-  least?: { readonly tree_size: number; readonly root_hash: Hash; readonly record: number },
+  keys: Keys,
+  least?: Least,
+  known?: KnownTree,
+  by?: CheckedBy,
+): StoreReport {
+  const check = createStoreCheck(keys, least, known, by);
+  for (let step = records.next(); ; step = records.next()) {
+    if (step.done === true) return check.end(step.value);
+    check.next(step.value);
+  }
+}
+
+/** The same for records that come one by one. Each call throws PackInvalid at a break. */
+export interface StoreCheck {
+  next(record: StoreRecord): Entry;
+  /** `torn` says where a rest begins that is no record. */
+  end(torn?: string): StoreReport;
+}
+
+export function createStoreCheck(
+  keys: Keys,
+  least?: Least,
   known?: KnownTree,
   by: CheckedBy = (key) => key,
-): StoreReport {
+): StoreCheck {
   const check = createGraphCheck({
     order: "journal",
     keyOf(id, node, hash) {
@@ -57,18 +85,13 @@ export function verifyStore(
       throw broken(last, 0, `the first ${known.size} nodes are others than those known`);
   };
   compare();
-  for (let step = records.next(); ; step = records.next()) {
-    if (step.done === true) {
-      if (step.value !== undefined) throw broken(step.value, 0, `is torn or damaged, after ${last}`);
-      break;
-    }
-    const { segment, number, line } = step.value;
+  function next({ segment, number, line }: StoreRecord): Entry {
     const entry = readAfter(segment, number, last, line);
     count++;
     if (entry.kind === "input") {
       inputs++;
       if (entry.input.redacted) redacted++;
-      continue;
+      return entry;
     }
     const { node, hash } = entry.sealed;
     const fault = check.next(entry.sealed);
@@ -86,35 +109,44 @@ export function verifyStore(
       uncovered = 0;
     } else uncovered++;
     compare();
+    return entry;
   }
-  const unproved = typeof keys === "function" ? undefined : keys.unproved();
-  if (unproved !== undefined)
-    throw broken(
-      `${unproved.node.session_id} lamport ${unproved.node.lamport}`,
-      0,
-      `${unproved.node.key_id} was revoked, and no checkpoint of it that is honoured covers this node`,
-      "TRUST_KEY_REVOKED",
-    );
-  if (least !== undefined && count < least.record)
-    throw broken(
-      "head.live.json",
-      0,
-      `the log ends after ${count} records, ${last}; ${least.record} were acknowledged`,
-    );
-  if (known !== undefined && check.tree.size < known.size)
-    throw broken(last, 0, `the tree has ${check.tree.size} nodes and had ${known.size}: nodes were withheld`);
-  return {
-    records: count,
-    nodes: check.tree.size,
-    inputs,
-    redacted,
-    sessions: check.heads().length,
-    checkpoints,
-    uncovered,
-    open_reviews: reviews.open(),
-    tree_size: check.tree.size,
-    root_hash: check.tree.root(),
-  };
+  function end(torn?: string): StoreReport {
+    if (torn !== undefined) throw broken(torn, 0, `is torn or damaged, after ${last}`);
+    const unproved = typeof keys === "function" ? undefined : keys.unproved();
+    if (unproved !== undefined)
+      throw broken(
+        `${unproved.node.session_id} lamport ${unproved.node.lamport}`,
+        0,
+        `${unproved.node.key_id} was revoked, and no checkpoint of it that is honoured covers this node`,
+        "TRUST_KEY_REVOKED",
+      );
+    if (least !== undefined && count < least.record)
+      throw broken(
+        "head.live.json",
+        0,
+        `the log ends after ${count} records, ${last}; ${least.record} were acknowledged`,
+      );
+    if (known !== undefined && check.tree.size < known.size)
+      throw broken(
+        last,
+        0,
+        `the tree has ${check.tree.size} nodes and had ${known.size}: nodes were withheld`,
+      );
+    return {
+      records: count,
+      nodes: check.tree.size,
+      inputs,
+      redacted,
+      sessions: check.heads().length,
+      checkpoints,
+      uncovered,
+      open_reviews: reviews.open(),
+      tree_size: check.tree.size,
+      root_hash: check.tree.root(),
+    };
+  }
+  return { next, end };
 }
 
 function readAfter(segment: string, number: number, last: string, line: Uint8Array) {

@@ -10,7 +10,7 @@ import {
   stringFrom,
 } from "../../kernel/contracts/contracts.ts";
 import type { Hash } from "../../kernel/contracts/contracts.ts";
-import { PackInvalid, broken, readEntry, registeredBy, verifyStore } from "../../kernel/evidence/evidence.ts";
+import { PackInvalid, broken, createStoreCheck, registeredBy } from "../../kernel/evidence/evidence.ts";
 import type { CheckedBy, Finding, StoreReport } from "../../kernel/evidence/evidence.ts";
 import { createTree, parseCheckpoint } from "../../kernel/proofgraph/proofgraph.ts";
 import { readNode, verifySealed } from "../../kernel/receipts/receipts.ts";
@@ -40,24 +40,16 @@ export async function auditLedger(store: LedgerStore, roots: TrustRoots, by?: Ch
     for (const { pod, count } of await store.shelves()) {
       if (pod === "" || pod === REGISTRY) continue;
       const keys = registeredBy(roots, events);
-      const lines = await linesOf(store, pod);
-      if (lines.length < count)
-        throw broken(`pod ${pod}`, lines.length, `${count} records were stored, ${lines.length} are there`);
       const checkpoints = new Set<Hash>();
-      function* records() {
-        for (const [number, text] of lines.entries()) {
-          const line = Buffer.from(text, "utf8");
-          const entry = attempt(() => readEntry(line));
-          if (entry?.kind === "node" && entry.sealed.node.kind === "CHECKPOINT")
-            checkpoints.add(entry.sealed.hash);
-          yield { segment: `pod ${pod}`, number, line };
-        }
-        return undefined;
+      const check = createStoreCheck(createSuccession(keys.standing), undefined, undefined, by);
+      let read = 0;
+      for await (const text of linesOf(store, pod)) {
+        const entry = check.next({ segment: `pod ${pod}`, number: read++, line: Buffer.from(text, "utf8") });
+        if (entry.kind === "node" && entry.sealed.node.kind === "CHECKPOINT")
+          checkpoints.add(entry.sealed.hash);
       }
-      pods.push({
-        pod,
-        ...verifyStore(records(), createSuccession(keys.standing), undefined, undefined, by),
-      });
+      if (read < count) throw broken(`pod ${pod}`, read, `${count} records were stored, ${read} are there`);
+      pods.push({ pod, ...check.end() });
       known.set(pod, checkpoints);
     }
     return { ok: true, pods, checkpoints: await ownChain(store, roots, known) };
@@ -73,7 +65,8 @@ async function ownChain(
   roots: TrustRoots,
   known: ReadonlyMap<string, ReadonlySet<Hash>>,
 ): Promise<number> {
-  const lines = await linesOf(store, "");
+  const lines: string[] = [];
+  for await (const line of linesOf(store, "")) lines.push(line);
   const where = "the ledger's own chain";
   let prev: Hash | "genesis" = "genesis";
   let lamport = 0;
@@ -122,11 +115,12 @@ function attempt<T>(read: () => T): T | undefined {
   }
 }
 
-async function linesOf(store: LedgerStore, pod: string): Promise<string[]> {
-  const all: string[] = [];
-  for (;;) {
-    const more = await store.lines(pod, all.length, MOST);
-    if (more.length === 0) return all;
-    all.push(...more);
+/** A guardian's records may be more than fits into memory. */
+async function* linesOf(store: LedgerStore, pod: string): AsyncGenerator<string> {
+  for (let from = 0; ; ) {
+    const more = await store.lines(pod, from, MOST);
+    if (more.length === 0) return;
+    yield* more;
+    from += more.length;
   }
 }
