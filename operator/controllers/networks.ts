@@ -67,7 +67,12 @@ export function makeNetworks(options: {
   /** What we wanted when we last looked, by `namespace/name`. */
   const wanted = new Map<string, string>();
 
-  const podsOf = (sidecar: string): PodState[] => [...options.pods.of(sidecar)].filter((p) => !p.finished);
+  const podsOf = (sidecar: string, namespace?: string): PodState[] => {
+    const found: PodState[] = [];
+    for (const pod of options.pods.of(sidecar))
+      if (!pod.finished && (namespace === undefined || pod.namespace === namespace)) found.push(pod);
+    return found;
+  };
   const own = (sidecar: GuardianSidecar) => ({
     ingress: ingressRules(),
     egress: egressRules(sidecar),
@@ -100,10 +105,13 @@ export function makeNetworks(options: {
       options.touch(sidecar);
       return;
     }
+    const namespace = key.slice(0, key.indexOf("/"));
     for (const sidecar of options.sidecars().values()) {
       if (sidecar.spec.island?.networkPolicy === false) continue;
       const { name } = sidecar.metadata;
-      const pods = podsOf(name);
+      // Where it has no pods the policy is none of its business; pods that come later are looked at then.
+      const pods = podsOf(name, namespace);
+      if (pods.length === 0) continue;
       const wide = value === undefined || value.ours !== "" ? [] : widenings(pods, own(sidecar), [value]);
       const hit = new Set(wide.flatMap((w) => w.pods));
       note(

@@ -184,9 +184,10 @@ export function widenings(
   foreign: Iterable<ForeignPolicy>,
 ): Widening[] {
   const found: Widening[] = [];
+  const places = Map.groupBy(pods, (p) => p.namespace);
   for (const policy of foreign) {
-    const selected = pods.filter(
-      (p) => p.namespace === policy.namespace && selects(policy.podSelector, p.labels),
+    const selected = (places.get(policy.namespace) ?? []).filter((p) =>
+      selects(policy.podSelector, p.labels),
     );
     if (selected.length === 0) continue;
     const names = selected.map((p) => `${p.namespace}/${p.name}`);
