@@ -17,6 +17,7 @@ import { parseArgs } from "node:util";
 import { createPublicKey } from "node:crypto";
 import { createStanding } from "../sidecar/guard/standing.ts";
 import { attestation, decisions, newPem, open, session } from "../test/journal/scene.ts";
+import { inLittleMemory } from "../cli/pack.ts";
 import { BY, PLATFORM, signatures } from "../cli/signatures/signatures.ts";
 import type { Signatures } from "../cli/signatures/signatures.ts";
 import { signerFromPem, verifierFromRaw } from "../kernel/crypto/crypto.ts";
@@ -176,6 +177,7 @@ if (values.child === undefined) {
     nodes = (await writeJournalPack({ dir: at("journal"), signer, file: at("pack.tar") })).nodes;
   } else {
     const path = values.child === "verify" ? at("pack.tar") : at("journal");
+    inLittleMemory();
     let checked = 0;
     const counted = new Map<Verifier, Verifier>();
     const { by, of } = signatures();

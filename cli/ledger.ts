@@ -18,6 +18,7 @@ import {
 } from "../operator/ledger/ledger.ts";
 import { UsageError } from "./io.ts";
 import type { Io } from "./io.ts";
+import { inLittleMemory } from "./pack.ts";
 import { BY, signatures } from "./signatures/signatures.ts";
 
 const USAGE = `usage: atoll ledger serve  --store PLACE --key FILE --guardians FILE [--listen HOST:PORT] [--cert FILE --cert-key FILE]
@@ -74,6 +75,7 @@ export async function ledger(argv: readonly string[], io: Io): Promise<number> {
     if (values.trust === undefined)
       throw new UsageError("`--trust` is needed: a ledger never vouches for itself", USAGE);
     const checked = signatures();
+    inLittleMemory();
     const audit = await auditLedger(store, parseTrustRoots(readFileSync(values.trust, "utf8")), checked.of);
     if (values.json === true)
       io.stdout.write(

@@ -17,7 +17,7 @@ import type { TrustRoots } from "../kernel/trust/trust.ts";
 import { JournalRefused, checkHeads, readJournal } from "../sidecar/journal/journal.ts";
 import { UsageError } from "./io.ts";
 import type { Io } from "./io.ts";
-import { withPack } from "./pack.ts";
+import { inLittleMemory, withPack } from "./pack.ts";
 import { BY, PLATFORM, signatures } from "./signatures/signatures.ts";
 import type { Signatures } from "./signatures/signatures.ts";
 
@@ -49,6 +49,7 @@ export async function verify(argv: readonly string[], io: Io): Promise<number> {
     throw new UsageError("`--trust` is needed: a pack never vouches for itself", USAGE);
   const roots = parseTrustRoots(readFileSync(values.trust, "utf8"));
   const checked = signatures();
+  inLittleMemory();
   const known = values.known === undefined ? undefined : knownTree(values.known);
   const outcome = judge(path, roots, known, checked);
   if (values.json === true)
