@@ -87,7 +87,8 @@ const startActor = async (namespace: string, uid: number): Promise<Actor> => {
   };
 };
 
-export const makePod = async (): Promise<Pod> => {
+/** Without a capture, which looks at every packet, where it is measured how fast they are. */
+export const makePod = async (options: { capture?: boolean } = {}): Promise<Pod> => {
   const tag = `at${randomBytes(4).toString("hex")}`;
   const pod = `${tag}-pod`;
   const outside = `${tag}-out`;
@@ -131,23 +132,28 @@ export const makePod = async (): Promise<Pod> => {
   // Neighbour discovery (133 to 136) and multicast listener reports of the outer kernel are no traffic of the pod's.
   const noise =
     "not arp and not (icmp6 and ip6[40] >= 133 and ip6[40] <= 136) and not (ip6 src host not fd77::2 and ip6 dst net ff02::/16)";
-  const capture = spawn(
-    "ip",
-    ["netns", "exec", outside, "tcpdump", "-i", "veth0", "-nn", "-l", "--immediate-mode", "-p", noise],
-    {
-      stdio: ["ignore", "pipe", "pipe"],
-    },
+  const capture =
+    options.capture === false
+      ? undefined
+      : spawn(
+          "ip",
+          ["netns", "exec", outside, "tcpdump", "-i", "veth0", "-nn", "-l", "--immediate-mode", "-p", noise],
+          { stdio: ["ignore", "pipe", "pipe"] },
+        );
+  const captured = new Promise<void>((resolve) =>
+    capture === undefined ? resolve() : capture.on("exit", () => resolve()),
   );
-  const captured = new Promise<void>((resolve) => capture.on("exit", () => resolve()));
-  createInterface({ input: capture.stdout }).on("line", (line) => lines.push(line));
-  await new Promise<void>((resolve, reject) => {
-    let said = "";
-    capture.stderr.on("data", (chunk: Buffer) => {
-      said += chunk.toString();
-      if (said.includes("listening on")) resolve();
+  if (capture !== undefined) {
+    createInterface({ input: capture.stdout }).on("line", (line) => lines.push(line));
+    await new Promise<void>((resolve, reject) => {
+      let said = "";
+      capture.stderr.on("data", (chunk: Buffer) => {
+        said += chunk.toString();
+        if (said.includes("listening on")) resolve();
+      });
+      void captured.then(() => reject(new Error(`the capture ended: ${said}`)));
     });
-    void captured.then(() => reject(new Error(`the capture ended: ${said}`)));
-  });
+  }
 
   return {
     name: pod,
@@ -174,7 +180,7 @@ export const makePod = async (): Promise<Pod> => {
     },
     remove: async () => {
       for (const actor of actors) await actor.kill();
-      capture.kill("SIGKILL");
+      capture?.kill("SIGKILL");
       await captured;
       for (const name of [pod, outside]) ip("netns", "del", name);
       rmSync(work, { recursive: true });
