@@ -1,18 +1,20 @@
 // What the lock costs: how long it takes to load, and the guardian's throughput with it against without, in the same run.
 // Needs root on Linux. `node bench/lock.ts [quads]`; exits 1 when a bound of the design is missed.
 //
-// A busy machine changes its speed within a second by more than the lock costs. So it is compared what the bytes cost in
-// processor time, of both ends together: this kernel's work on a packet counts for whoever it interrupts, and on a road of
-// two namespaces that is one of the two. Each road is run in many short turns, by fours (without, with, with, without:
-// what drifts burdens both alike); each four gives one ratio, and what is said is their median and the middle half of
-// them. Beside it the same with nothing changed between the turns, which is the method's own error, and the wall's word.
+// A busy machine changes its speed within milliseconds by more than the lock costs. So two pods stand side by side, one
+// locked and one open, and take turns of 8 MiB by fours (open, locked, locked, open: what drifts burdens both alike);
+// half-way the lock goes to the other pod. Compared is what the bytes cost in processor time, of both ends together: this
+// kernel's work on a packet counts for whoever it interrupts, and that is one of the two. Each four gives one ratio; said
+// are their median and the middle half of them, the same with both pods open (which is the method's own error), and the
+// wall's word. No packet is captured meanwhile.
 import { readdirSync, readFileSync } from "node:fs";
 import { AGENT_PORTS, GUARDIAN_UID, HEALTH_PORT } from "../sidecar/lock/lock.ts";
 import { AGENT_UID, type Actor, HERE, makePod } from "../test/island/pod.ts";
 
-const BYTES = 24 << 20;
+const BYTES = 8 << 20;
 const CANARY = 7000;
-const quads = Number(process.argv[2] ?? 100);
+const quads = Number(process.argv[2] ?? 200);
+
 /** Nanoseconds on a processor, of a process with all its threads. */
 const ran = (pid: number): number =>
   readdirSync(`/proc/${pid}/task`).reduce(
@@ -23,8 +25,24 @@ const at = (values: readonly number[], part: number): number =>
   values.toSorted((a, b) => a - b)[Math.min(values.length - 1, Math.floor(values.length * part))] ??
   Number.NaN;
 
-const pod = await makePod({ capture: false });
-try {
+interface Took {
+  readonly wall: number;
+  readonly processor: number;
+}
+/** What `BYTES` cost that one reads of the other. */
+async function pull(who: Actor, from: Actor, host: string, port: number): Promise<Took> {
+  const pids = [who, from].map((each) => each.process.pid ?? 0);
+  const spent = (): number => pids.reduce((sum, pid) => sum + ran(pid), 0);
+  const before = spent();
+  const began = performance.now();
+  const { got } = await who.ask({ do: "dial", host, port, bytes: 0, wait: 60_000 });
+  if (got !== BYTES) throw new Error(`${String(got)} bytes of ${BYTES} arrived`);
+  return { wall: performance.now() - began, processor: spent() - before };
+}
+
+const loads: number[] = [];
+async function place() {
+  const pod = await makePod({ capture: false });
   const [peer, guardian, agent] = await Promise.all([
     pod.actor("outside", 0),
     pod.actor("pod", GUARDIAN_UID),
@@ -33,57 +51,36 @@ try {
   await peer.ask({ do: "serve", host: "::", port: CANARY, bytes: BYTES });
   await guardian.ask({ do: "serve", host: "::", port: HEALTH_PORT, bytes: BYTES });
   await guardian.ask({ do: "serve", host: "127.0.0.1", port: AGENT_PORTS[0], bytes: BYTES });
-
-  const loads: number[] = [];
-  const set = (locked: boolean): void => {
-    if (!locked) return pod.unlock();
-    const began = performance.now();
-    pod.lock();
-    loads.push(performance.now() - began);
-  };
-  interface Took {
-    readonly wall: number;
-    readonly processor: number;
-  }
-  /** What `BYTES` cost that one reads of the other. */
-  const pull = async (who: Actor, from: Actor, host: string, port: number): Promise<Took> => {
-    const pids = [who, from].map((each) => each.process.pid ?? 0);
-    const spent = (): number => pids.reduce((sum, pid) => sum + ran(pid), 0);
-    const before = spent();
-    const began = performance.now();
-    const { got } = await who.ask({ do: "dial", host, port, bytes: 0, wait: 60_000 });
-    if (got !== BYTES) throw new Error(`${String(got)} bytes of ${BYTES} arrived`);
-    return { wall: performance.now() - began, processor: spent() - before };
-  };
-  const roads = [
-    { name: "guardian dials and reads, IPv4", run: () => pull(guardian, peer, HERE.out4, CANARY) },
-    { name: "guardian dials and reads, IPv6", run: () => pull(guardian, peer, HERE.out6, CANARY) },
-    { name: "guardian answers and writes, IPv4", run: () => pull(peer, guardian, HERE.pod4, HEALTH_PORT) },
-    {
-      name: "guardian answers the agent on loopback",
-      run: () => pull(agent, guardian, "127.0.0.1", AGENT_PORTS[0]),
+  return {
+    lock() {
+      const began = performance.now();
+      pod.lock();
+      loads.push(performance.now() - began);
     },
-  ];
-  /** Without to with, of each four. */
-  const compare = async (run: () => Promise<Took>, change: (locked: boolean) => void) => {
-    const ratios: Took[] = [];
-    const walls: { readonly open: number[]; readonly locked: number[] } = { open: [], locked: [] };
-    for (let quad = 0; quad < quads; quad++) {
-      const sums = { open: { wall: 0, processor: 0 }, locked: { wall: 0, processor: 0 } };
-      for (const kind of ["open", "locked", "locked", "open"] as const) {
-        change(kind === "locked");
-        const took = await run();
-        sums[kind].wall += took.wall;
-        sums[kind].processor += took.processor;
-        walls[kind].push(took.wall);
-      }
-      const { open, locked } = sums;
-      ratios.push({ wall: open.wall / locked.wall, processor: open.processor / locked.processor });
-    }
-    return { ratios, walls };
+    open: () => pod.unlock(),
+    remove: () => pod.remove(),
+    roads: {
+      "guardian dials and reads, IPv4": () => pull(guardian, peer, HERE.out4, CANARY),
+      "guardian dials and reads, IPv6": () => pull(guardian, peer, HERE.out6, CANARY),
+      "guardian answers and writes, IPv4": () => pull(peer, guardian, HERE.pod4, HEALTH_PORT),
+      "guardian answers the agent on loopback": () => pull(agent, guardian, "127.0.0.1", AGENT_PORTS[0]),
+    },
   };
-  const speed = (walls: readonly number[]): string =>
-    (BYTES / (1 << 20) / (at(walls, 0.5) / 1000)).toFixed(0);
+}
+
+/** The first to the second, of each four. */
+async function compare(count: number, first: () => Promise<Took>, second: () => Promise<Took>) {
+  const ratios: Took[] = [];
+  for (let quad = 0; quad < count; quad++) {
+    const [a, b, c, d] = [await first(), await second(), await second(), await first()];
+    const ratio = (by: keyof Took): number => (a[by] + d[by]) / (b[by] + c[by]);
+    ratios.push({ wall: ratio("wall"), processor: ratio("processor") });
+  }
+  return ratios;
+}
+
+const [left, right] = [await place(), await place()];
+try {
   const shown = (ratios: readonly Took[], by: keyof Took): string => {
     const [low, middle, high] = [0.25, 0.5, 0.75].map((part) =>
       at(
@@ -94,18 +91,33 @@ try {
     return `${middle} (${low} to ${high})`;
   };
   let missed = false;
-  for (const road of roads) {
-    pod.unlock();
-    await road.run();
-    const nothing = await compare(road.run, () => undefined);
-    const { ratios, walls } = await compare(road.run, set);
+  for (const name of [
+    "guardian dials and reads, IPv4",
+    "guardian dials and reads, IPv6",
+    "guardian answers and writes, IPv4",
+    "guardian answers the agent on loopback",
+  ] as const) {
+    const [l, r] = [left.roads[name], right.roads[name]];
+    const half = Math.ceil(quads / 2);
+    left.open();
+    right.open();
+    const nothing = [...(await compare(half / 2, l, r)), ...(await compare(half / 2, r, l))];
+    right.lock();
+    const locked = await compare(half, l, r);
+    right.open();
+    left.lock();
+    locked.push(...(await compare(half, r, l)));
     missed ||=
       at(
-        ratios.map((r) => r.processor),
+        locked.map((t) => t.processor),
         0.5,
       ) < 0.95;
-    console.log(`${road.name}: by processor time ${shown(ratios, "processor")}, bound 0.95; nothing changed ${shown(nothing.ratios, "processor")}
-  by the wall ${shown(ratios, "wall")}, nothing changed ${shown(nothing.ratios, "wall")}; ${speed(walls.locked)} MiB/s with the lock, ${speed(walls.open)} without`);
+    console.log(`${name}: by processor time ${shown(locked, "processor")}, bound 0.95; both open ${shown(nothing, "processor")}
+  by the wall ${shown(locked, "wall")}; both open ${shown(nothing, "wall")}`);
+  }
+  for (let time = loads.length; time < 40; time++) {
+    left.open();
+    left.lock();
   }
   missed ||= at(loads, 0.5) >= 100;
   console.log(
@@ -113,5 +125,6 @@ try {
   );
   process.exitCode = missed ? 1 : 0;
 } finally {
-  await pod.remove();
+  await left.remove();
+  await right.remove();
 }

@@ -7,6 +7,9 @@ import { DEFAULTS } from "../sidecar/config/config.ts";
 import type { GuardianConfig, Listen } from "../sidecar/config/config.ts";
 import { startAdmin } from "../sidecar/admin/admin.ts";
 import { startGuardian } from "../sidecar/guard/guard.ts";
+import type { Running } from "../sidecar/guard/guard.ts";
+import type { IslandOptions } from "../sidecar/island/island.ts";
+import { AGENT_PORTS } from "../sidecar/lock/lock.ts";
 import { httpsLink } from "../sidecar/ship/ship.ts";
 import { readBundleFile } from "./bundle/file.ts";
 import { UsageError } from "./io.ts";
@@ -25,6 +28,8 @@ const USAGE = `usage: atoll guard --policy bundle.yaml --trust roots.pem [-- COM
   --durability D        local (the default): a call waits for this disk; ledger: for the ledger too
   --rotate-days N       the guardian's key is followed by another after so many days (30; 0 = never)
   --rotate-nodes N      or after so many nodes (10000000; 0 = never)
+  --island              COMMAND runs shut in (Linux, root): it reaches this guardian and nothing else, proved before it starts
+  --uid N               COMMAND's user in the island (64530)
   --quiet               no log line for each decision
 Without COMMAND it serves until it is told to stop. Exit code: COMMAND's.`;
 
@@ -51,6 +56,8 @@ export async function guard(argv: readonly string[], io: Io): Promise<number> {
       durability: { type: "string", default: "local" },
       "rotate-days": { type: "string", default: String(DEFAULTS.keys.maxAgeMs / DAY) },
       "rotate-nodes": { type: "string", default: String(DEFAULTS.keys.maxNodes) },
+      island: { type: "boolean" },
+      uid: { type: "string" },
       quiet: { type: "boolean" },
       help: { type: "boolean", short: "h" },
     },
@@ -61,9 +68,16 @@ export async function guard(argv: readonly string[], io: Io): Promise<number> {
   }
   if (values.policy === undefined) throw new UsageError("--policy is missing", USAGE);
   if (values.trust === undefined) throw new UsageError("--trust is missing", USAGE);
+  const shut = values.island === true;
+  if (shut && command.length === 0) throw new UsageError("--island needs a COMMAND", USAGE);
+  if (shut && values.port !== undefined)
+    throw new UsageError("--island has ports of its own, so --port does not go with it", USAGE);
+  if (values.uid !== undefined && (!shut || !/^[0-9]{1,10}$/.test(values.uid)))
+    throw new UsageError("--uid is a number and goes with --island", USAGE);
   if (values.port !== undefined && !/^[0-9]{1,5}$/.test(values.port))
     throw new UsageError("--port is a number", USAGE);
-  const port = Number(values.port ?? "15080");
+  // The command of an island is alone with its own two ports: what the guardian opens outside is nobody's.
+  const port = shut ? 0 : Number(values.port ?? "15080");
   const at = (offset: number): Listen[] => {
     const p = port === 0 ? 0 : port + offset;
     return port === 0
@@ -121,9 +135,10 @@ export async function guard(argv: readonly string[], io: Io): Promise<number> {
     await running.drain(0);
     throw new Error(`the guardian is not ready: ${ready.why}`);
   }
-  const base = `http://127.0.0.1:${running.api[0]?.port ?? 0}`;
+  const [apiPort, proxyPort] = shut ? AGENT_PORTS : [running.api[0]?.port ?? 0, running.proxyPort];
+  const base = `http://127.0.0.1:${apiPort}`;
   io.stderr.write(
-    `atoll guard: ${running.active.version} ${running.active.policy.hash}\natoll guard: key ${running.signer.keyId}, journal ${config.folder}\natoll guard: serving ${base}\natoll guard: forward proxy http://127.0.0.1:${running.proxyPort}\n`,
+    `atoll guard: ${running.active.version} ${running.active.policy.hash}\natoll guard: key ${running.signer.keyId}, journal ${config.folder}\natoll guard: serving ${base}\natoll guard: forward proxy http://127.0.0.1:${proxyPort}\n`,
   );
   const stop = async (): Promise<void> => {
     await admin.close();
@@ -137,19 +152,55 @@ export async function guard(argv: readonly string[], io: Io): Promise<number> {
     await stop();
     return 0;
   }
-  const code = await run(command, agentEnvironment(io.env, base, running.proxyPort));
-  await stop();
-  return code;
+  const env = agentEnvironment(io.env, base, proxyPort);
+  try {
+    if (!shut) return await run(command, env);
+    const uid = values.uid === undefined ? {} : { uid: Number(values.uid) };
+    const hide = [config.folder, config.credentials].filter((path) => path !== "");
+    return await runShut(running, { command, env, hide, ...uid }, io);
+  } finally {
+    await stop();
+  }
+}
+
+async function runShut(
+  running: Running,
+  island: Pick<IslandOptions, "command" | "env" | "hide" | "uid">,
+  io: Io,
+): Promise<number> {
+  const { runIsland } = await import("../sidecar/island/island.ts");
+  const ending = new AbortController();
+  const end = (): void => ending.abort();
+  process.on("SIGTERM", end);
+  process.on("SIGINT", end);
+  try {
+    const exit = await runIsland({
+      ...island,
+      onSockets: (sockets) => running.adopt(sockets),
+      onProof: (proof) =>
+        void io.stderr.write(
+          proof.proved ? "atoll guard: the island is proved\n" : `atoll guard: ${proof.reason}\n`,
+        ),
+      signal: ending.signal,
+    });
+    if (exit.breach !== undefined)
+      io.stderr.write(`atoll guard: the command was killed, because its island is open: ${exit.breach}\n`);
+    return exit.code;
+  } finally {
+    process.off("SIGTERM", end);
+    process.off("SIGINT", end);
+  }
 }
 
 /** What an unmodified SDK finds. The agent's own credentials do not reach it from us; the placeholder opens nothing. */
-export function agentEnvironment(env: Io["env"], base: string, proxyPort: number): NodeJS.ProcessEnv {
+export function agentEnvironment(env: Io["env"], base: string, proxyPort: number): Record<string, string> {
   const proxy =
     proxyPort === 0
       ? {}
       : { HTTP_PROXY: `http://127.0.0.1:${proxyPort}`, HTTPS_PROXY: `http://127.0.0.1:${proxyPort}` };
+  const own = Object.entries(env).flatMap(([name, value]) => (value === undefined ? [] : [[name, value]]));
   return {
-    ...env,
+    ...Object.fromEntries(own),
     OPENAI_BASE_URL: `${base}/v1`,
     OPENAI_API_KEY: "held-by-the-guardian",
     ANTHROPIC_BASE_URL: base,

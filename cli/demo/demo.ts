@@ -19,6 +19,7 @@ import { Client } from "@modelcontextprotocol/sdk/client/index.js";
 import { StreamableHTTPClientTransport } from "@modelcontextprotocol/sdk/client/streamableHttp.js";
 import OpenAI from "openai";
 import { ECHO } from "./echo.ts";
+import { islandAttempts, whyNoIsland } from "./island.ts";
 import { demoPolicy } from "./policy.ts";
 import { standInModel, standInTools } from "./standins.ts";
 
@@ -136,10 +137,8 @@ async function story(): Promise<void> {
       at("modules"),
       "--journal",
       at("journal"),
-      "--port",
-      "0",
     ];
-    const running = await startGuard(flags);
+    const running = await startGuard([...flags, "--port", "0"]);
     guard = running.child;
     const { base } = running;
     step(
@@ -298,6 +297,28 @@ async function story(): Promise<void> {
     await mcp.close();
     expect((await stop(guard)) === 0, "the guardian drains and exits 0");
     guard = undefined;
+
+    const left = whyNoIsland();
+    if (left === undefined) {
+      const secrets = ["credentials/GITHUB_TOKEN", "journal/guardian.pem", "approver.key"].map(at);
+      for (const secret of secrets) expect(existsSync(secret), `\`${secret}\` is there to be read`);
+      const shut = await islandAttempts(ATOLL, folder, flags, secrets);
+      expect(
+        shut.code === 0 && shut.call === "ALLOW" && shut.words.includes("the island is proved"),
+        `the agent in the island is governed: ${shut.words}`,
+      );
+      step(
+        "ISLAND: an agent shut in, proved before it started; its call went through the guardian and was ALLOWED",
+        "sudo npx atoll guard --island --policy bundle.yaml --trust roots.pem --credentials credentials --journal journal -- YOUR_AGENT",
+      );
+      const open = shut.tried.filter(([, came]) => came === "REACHED").map(([what]) => what);
+      expect(shut.tried.length > 5 && open.length === 0, `no attempt succeeds: ${open.join(", ")}`);
+      expect(shut.arrived === 0, "outside nothing arrived");
+      step(
+        `BLOCKED: ${shut.tried.length} attempts (TCP, UDP and CONNECT to this machine and beyond it, its loopback, the metadata address, the keys and credentials, other programs); outside nothing arrived`,
+        "the same, with a command that tries",
+      );
+    } else console.log(`              (the steps of \`atoll guard --island\` were left out: ${left})`);
 
     appendFileSync(at("roots.pem"), `role: guardian\n${readFileSync(at("journal/guardian.pub"), "utf8")}`);
     atoll("export", "--journal", at("journal"), "-o", at("pack.tar"));

@@ -1,11 +1,11 @@
 // The guardian as a running process: key, journal, policy, surfaces, health; put together here and nowhere else.
 
 import type { Server } from "node:http";
+import type { Server as Listening } from "node:net";
 import { readFile, readdir } from "node:fs/promises";
 import type { FastifyRequest } from "fastify";
 import { createBudget } from "../../kernel/budget/budget.ts";
 import { ContractError, epochOf, isId, timestampOf } from "../../kernel/contracts/contracts.ts";
-import type { JsonObject, SealedNode, SessionId } from "../../kernel/contracts/contracts.ts";
 import type { Signer } from "../../kernel/crypto/crypto.ts";
 import { compilePolicy } from "../../kernel/policy/policy.ts";
 import { verifyBundle } from "../../kernel/policy/bundle.ts";
@@ -40,6 +40,7 @@ import { recordActivation } from "./activation.ts";
 import { watchClock } from "./clock.ts";
 import { openFolder } from "./folder.ts";
 import { Freezer } from "./freeze.ts";
+import { ReceiptIndex, recentReceipts } from "./latest.ts";
 import { createStanding } from "./standing.ts";
 import { wasmRunner } from "./wasm.ts";
 
@@ -65,6 +66,8 @@ export interface Running {
   /** Verifies, records and takes up another policy, between two calls; throws and changes nothing when it is not good. */
   swap(next: Pick<GuardianConfig, "bundle" | "ceiling">): Promise<void>;
   ready(): { readonly ok: boolean; readonly why: string };
+  /** Serves, besides its own, sockets that somebody else opened in another network namespace. */
+  adopt(sockets: { readonly api: readonly Listening[]; readonly proxy: readonly Listening[] }): void;
   /** Takes no more calls, waits for those under way, writes a checkpoint, closes. */
   drain(graceMs: number): Promise<void>;
 }
@@ -281,6 +284,13 @@ export async function startGuardian(
     if (proxyPort === 0) proxyPort = port;
   }
 
+  const adopt = (server: Server, sockets: readonly Listening[]): void => {
+    servers.push(server);
+    // From here on it watches the time that its clients take, as one that listens by itself.
+    server.emit("listening");
+    for (const socket of sockets) socket.on("connection", (client) => server.emit("connection", client));
+  };
+
   return {
     governor,
     journal,
@@ -314,6 +324,10 @@ export async function startGuardian(
       await recordActivation(journal, journal.ownSession, candidate, Date.now());
       active = candidate;
       telemetry.policy(active.policy.hash, active.version);
+    },
+    adopt(sockets) {
+      adopt(serverOf(app), sockets.api);
+      adopt(proxy.server(), sockets.proxy);
     },
     ready() {
       if (!selfTest) return { ok: false, why: "the self-test did not deny an undeclared tool" };
@@ -396,36 +410,6 @@ function listen(server: Server, at: Listen): Promise<number> {
     });
   });
 }
-
-/** The latest receipts, as the text of their nodes: as objects they would be most of the guardian's memory. */
-class ReceiptIndex {
-  readonly #byId = new Map<string, { readonly session: string; readonly text: string }>();
-  readonly #ring: string[] = [];
-  #next = 0;
-  add({ node, text }: SealedNode): void {
-    const id = node.body["receipt_id"];
-    if (typeof id === "string") this.#keep(id, node.session_id, text);
-  }
-  #keep(id: string, session: SessionId, text: string): void {
-    // In a ring, because a map that loses its oldest member each time is slow to find the next one.
-    const oldest = this.#ring[this.#next];
-    if (oldest !== undefined) this.#byId.delete(oldest);
-    this.#ring[this.#next] = id;
-    this.#next = (this.#next + 1) % KEPT_RECEIPTS;
-    this.#byId.set(id, { session, text });
-  }
-  get(id: string, session: string): JsonObject | undefined {
-    const found = this.#byId.get(id);
-    if (found?.session !== session) return undefined;
-    const kept: { readonly body: JsonObject } = JSON.parse(found.text);
-    return kept.body;
-  }
-}
-const KEPT_RECEIPTS = 4_000;
-
-/** The latest nodes with a receipt, in their order. */
-const recentReceipts = (journal: OpenJournal): readonly SealedNode[] =>
-  [...journal.latest(KEPT_RECEIPTS, (node) => node.body["type"] === "atoll.dev/receipt/v1")].toReversed();
 
 function traceOf(request: FastifyRequest): Record<string, string> {
   const out: Record<string, string> = {};

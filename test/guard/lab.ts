@@ -38,6 +38,7 @@ export interface StartOptions {
   readonly env?: NodeJS.ProcessEnv;
   /** Further options of `atoll guard`. */
   readonly more?: readonly string[];
+  readonly cwd?: string;
   /** A built program in place of the source. */
   readonly program?: string;
   /** Options of Node's. */
@@ -120,7 +121,9 @@ export function place(): Place {
     start: (o) => {
       const args = ["guard", "--policy", bundle("policy", o.policy, "P1", o.expiresInMs)];
       if (o.ceiling !== undefined) args.push("--ceiling", bundle("ceiling", o.ceiling, "P0"));
-      args.push("--trust", at("roots.pem"), "--journal", at("journal"), "--port", "0", "--quiet");
+      args.push("--trust", at("roots.pem"), "--journal", at("journal"), "--quiet");
+      // An island has ports of its own.
+      if (o.more?.includes("--island") !== true) args.push("--port", "0");
       args.push("--credentials", at("credentials"), "--modules", at("modules"));
       return started([...args, ...(o.more ?? [])], o);
     },
@@ -149,6 +152,7 @@ function started(args: readonly string[], options: StartOptions): Promise<Guardi
   const child = spawn(program, rest, {
     stdio: ["ignore", "ignore", "pipe"],
     env: { ...process.env, ...options.env },
+    cwd: options.cwd ?? process.cwd(),
   });
   const { stderr } = child;
   if (stderr === null) throw new Error("no standard error");
