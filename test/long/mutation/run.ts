@@ -26,6 +26,7 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 import { EQUAL } from "./equal.ts";
+import { mutate } from "./mutate.ts";
 import type { Site } from "./mutate.ts";
 import type { Measured, Plan, Ready, Tried } from "./worker.ts";
 
@@ -103,7 +104,11 @@ const holds = (one: Known): boolean =>
 const say = (line: string): void => void process.stderr.write(`${line}\n`);
 
 let measured: Measured | null = null;
-let sites: readonly Site[] = [];
+/** As each worker numbers them. */
+const firstOf = new Map(sources.map((path, i) => [path, 1 + i * 10_000]));
+const sites: readonly Site[] = sources.flatMap(
+  (path) => mutate(path, readFileSync(join(root, path), "utf8"), firstOf.get(path) ?? 0).sites,
+);
 const children = new Set<ChildProcess>();
 process.on("exit", () => children.forEach((child) => child.kill("SIGKILL")));
 async function started(): Promise<ChildProcess> {
@@ -121,7 +126,7 @@ async function started(): Promise<ChildProcess> {
     child.once("exit", ended);
     child.once("message", (ready: Ready) => {
       child.off("exit", ended);
-      ({ sites, measured } = ready);
+      ({ measured } = ready);
       resolve(child);
     });
     child.send(plan);
@@ -168,8 +173,6 @@ const scoreOf = (c: Count): number => (100 * c.killed) / Math.max(1, c.killed + 
 
 async function main(): Promise<number> {
   const begun = performance.now();
-  let child = await started();
-  const firstOf = new Map(sources.map((path, i) => [path, 1 + i * 10_000]));
   const before = known();
   const results = new Map<number, Tried["status"]>();
   const chosen = sites.filter((_, i) => i % Number(values.sample) === 0);
@@ -179,15 +182,13 @@ async function main(): Promise<number> {
     if (one !== undefined && holds(one)) results.set(site.id, one.status);
     else open.push(site);
   }
-  const total = measured?.cases.reduce((sum, c) => sum + c.ms, 0) ?? 0;
-  say(
-    `${sites.length} mutants in ${sources.length} files, ${open.length} to try; ${measured?.cases.length} tests, ${(total / 1000).toFixed(1)} s`,
-  );
+  say(`${sites.length} mutants in ${sources.length} files, ${open.length} to try`);
   const crashes: string[] = [];
   let told = performance.now();
   async function work(own: ChildProcess): Promise<void> {
     let process_ = own;
     for (let site = open.shift(); site !== undefined; site = open.shift()) {
+      const total = measured?.cases.reduce((sum, c) => sum + c.ms, 0) ?? 0;
       const seconds = PATIENCE + (total / 1000) * 5;
       let result = await tried(process_, site.id, seconds);
       if (result === "crashed") {
@@ -226,11 +227,9 @@ async function main(): Promise<number> {
     for (const site of of) count[results.get(site.id) ?? "unreached"]++;
     return count;
   };
-  const workers = [work(child)];
-  for (let n = 1; n < Number(values.jobs) && open.length > n; n++) {
-    child = await started();
-    workers.push(work(child));
-  }
+  // The first one measures the tests for the others; where nothing is left to try none is needed.
+  const workers: Promise<void>[] = [];
+  for (let n = 0; n < Number(values.jobs) && open.length > 0; n++) workers.push(work(await started()));
   await Promise.all(workers);
 
   const excused = new Set<number>();

@@ -6,7 +6,6 @@ import { readFileSync } from "node:fs";
 import { basename } from "node:path";
 import { fileURLToPath, pathToFileURL } from "node:url";
 import { mutate } from "./mutate.ts";
-import type { Site } from "./mutate.ts";
 
 export interface Plan {
   readonly root: string;
@@ -29,7 +28,6 @@ export interface Measured {
 }
 export interface Ready {
   readonly ready: true;
-  readonly sites: readonly Site[];
   readonly measured: Measured;
 }
 export interface Tried {
@@ -63,7 +61,6 @@ process.on("uncaughtException", noted);
 
 /** One reading of everything; a further one finds every file again. */
 let version = 0;
-const sites: Site[] = [];
 const written = new Map<string, string>();
 
 function hook(plan: Plan): void {
@@ -74,7 +71,6 @@ function hook(plan: Plan): void {
   for (const [path, id] of first) {
     const { text, sites: found } = mutate(path, readFileSync(`${plan.root}/${path}`, "utf8"), id);
     if (found.length >= STRIDE) throw new Error(`${path} has too many mutants`);
-    sites.push(...found);
     written.set(path, stripTypeScriptTypes(text, { mode: "strip" }));
   }
   mutation.hits = new Uint8Array(plan.sources.length * STRIDE + 1);
@@ -273,7 +269,7 @@ async function main(plan: Plan): Promise<void> {
       () => process.exit(3),
     );
   });
-  process.send?.({ ready: true, sites, measured } satisfies Ready);
+  process.send?.({ ready: true, measured } satisfies Ready);
 }
 process.once("message", (plan: Plan) => {
   main(plan).catch((error: unknown) => {
