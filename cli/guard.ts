@@ -6,7 +6,7 @@ import { parseArgs } from "node:util";
 import { DEFAULTS } from "../sidecar/config/config.ts";
 import type { GuardianConfig, Listen } from "../sidecar/config/config.ts";
 import { startAdmin } from "../sidecar/admin/admin.ts";
-import { startGuardian } from "../sidecar/guard/guard.ts";
+import { giveBackMemory, startGuardian } from "../sidecar/guard/guard.ts";
 import type { Running } from "../sidecar/guard/guard.ts";
 import type { IslandOptions } from "../sidecar/island/island.ts";
 import { AGENT_PORTS } from "../sidecar/lock/lock.ts";
@@ -140,7 +140,9 @@ export async function guard(argv: readonly string[], io: Io): Promise<number> {
   io.stderr.write(
     `atoll guard: ${running.active.version} ${running.active.policy.hash}\natoll guard: key ${running.signer.keyId}, journal ${config.folder}\natoll guard: serving ${base}\natoll guard: forward proxy http://127.0.0.1:${proxyPort}\n`,
   );
+  const keepMemory = giveBackMemory(() => running.governor.underWay);
   const stop = async (): Promise<void> => {
+    keepMemory();
     await admin.close();
     await running.drain(10_000);
   };

@@ -44,6 +44,8 @@ import { ReceiptIndex, recentReceipts } from "./latest.ts";
 import { createStanding } from "./standing.ts";
 import { wasmRunner } from "./wasm.ts";
 
+export { giveBackMemory } from "./memory.ts";
+
 export interface Running {
   readonly governor: Governor;
   readonly journal: OpenJournal;

@@ -9,7 +9,7 @@ import { startAdmin } from "../admin/admin.ts";
 import { DEFAULTS } from "../config/config.ts";
 import type { GuardianConfig } from "../config/config.ts";
 import { connectorBy, openEgress } from "../egress/egress.ts";
-import { activate, startGuardian } from "../guard/guard.ts";
+import { activate, giveBackMemory, startGuardian } from "../guard/guard.ts";
 import type { Running } from "../guard/guard.ts";
 import { startHealth } from "../health/health.ts";
 import { makeResolver } from "../resolve/resolve.ts";
@@ -194,7 +194,9 @@ async function serve(settings: PodSettings): Promise<void> {
     key: guardian.signer.keyId,
     journal: join(settings.journalDir),
   });
+  const keepMemory = giveBackMemory(() => guardian.governor.underWay);
   await stopping.promise;
+  keepMemory();
   say("draining");
   await admin.close();
   // The ledger is reached by the same link, and hears the last records.
