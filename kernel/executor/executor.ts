@@ -177,7 +177,7 @@ export function createExecutor(options: ExecutorOptions): Executor {
         issued_at: timestampOf(clock.now()),
         body: receiptBody(intent),
       },
-      [...inputs, ...more],
+      [...inputs, ...more, ...(request.beside?.(named.receiptId) ?? [])],
     );
     const flight: Flight = { session: facts.session.id, abort: new AbortController() };
     flights.add(flight);

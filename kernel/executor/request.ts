@@ -4,6 +4,7 @@ import type {
   ApprovalId,
   Code,
   Facts,
+  Input,
   Journal,
   JsonValue,
   Policy,
@@ -86,6 +87,8 @@ export interface CallRequest {
   /** Reads counters and states, synchronously, in the same turn in which they are judged and changed. */
   readonly gather: () => Facts;
   readonly dispatch: Dispatch;
+  /** What goes into the journal with the INTENT, in one append with it and before it. */
+  readonly beside?: (intent: ReceiptId) => readonly Input[];
 }
 
 export interface Refusal {

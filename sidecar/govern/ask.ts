@@ -4,11 +4,13 @@ import type {
   Amounts,
   ApprovalFact,
   Facts,
+  Input,
   Journal,
   JsonObject,
   JsonValue,
   Policy,
   Receipt,
+  ReceiptId,
   SessionId,
   Source,
   Timestamp,
@@ -88,6 +90,8 @@ export interface Ask {
   readonly tls?: boolean;
   /** Whether the call counts among those under way; one that the agent itself runs does not. */
   readonly open?: boolean;
+  /** What goes into the journal with the INTENT. */
+  readonly beside?: (intent: ReceiptId) => readonly Input[];
   readonly dispatch: (signal: AbortSignal, stamp: Stamp) => Promise<Outcome>;
 }
 export type Told =

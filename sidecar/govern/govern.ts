@@ -8,9 +8,11 @@ import type {
   Code,
   EvidenceFact,
   Facts,
+  Input,
   Hash,
   JsonObject,
   Receipt,
+  ReceiptId,
   SealedNode,
   Source,
   ToolCall,
@@ -144,6 +146,7 @@ export class Governor {
       const result = await this.#executor.run({
         call,
         policy: () => this.active.policy,
+        ...(ask.beside === undefined ? {} : { beside: ask.beside }),
         gather: () => this.#facts(ask, call, scan),
         dispatch: async (_permit, signal) => {
           const stamp = this.#intents.get(call.callId);
@@ -289,15 +292,10 @@ export class Governor {
     };
   }
 
-  /** Makes it durable that a call was released, so that its outcome can be told after a restart. */
-  async released(receiptId: string, callId: string, target: string): Promise<boolean> {
+  /** That a call is released, as it lies beside its INTENT: its outcome can be told after a restart. */
+  release(receiptId: ReceiptId, callId: string, target: string): Input {
     const untilMs = this.#now() + (this.active.policy.tools.get(target)?.timeoutMs ?? 0);
-    try {
-      await this.#o.journal.append([], [releaseInput({ receiptId, callId, untilMs })]).durable;
-      return true;
-    } catch {
-      return false;
-    }
+    return releaseInput({ receiptId, callId, untilMs });
   }
 
   taint(caller: Caller): void {

@@ -66,7 +66,7 @@ interface Known {
 interface Open {
   readonly sealed: SealedNode;
   readonly receipt: Receipt;
-  release: Release | undefined;
+  readonly release: Release | undefined;
 }
 /** Facts are written right before the node that names them; of the same ones, the journal writes only the first. */
 const REMEMBERED_INPUTS = 256;
@@ -75,6 +75,7 @@ const REMEMBERED_INPUTS = 256;
 export function createStanding(trusted: (tool: string) => boolean): GuardStanding {
   let s = fromState(undefined);
   let handedOver = false;
+  let announced: Release | undefined;
 
   function noteInput(hash: Hash, value: JsonValue): void {
     if (!handedOver) s.repeats.restoreInput(value);
@@ -84,8 +85,7 @@ export function createStanding(trusted: (tool: string) => boolean): GuardStandin
       s.inputs.delete(oldest);
     }
     const release = releaseFrom(value);
-    const of = release === undefined ? undefined : s.byReceipt.get(release.receiptId);
-    if (of !== undefined) of.release = release;
+    if (release !== undefined) announced = release;
     // The facts of a call say whether its session had read untrusted content by then.
     if (!isObject(value) || value["type"] !== "atoll.dev/facts/v1") return;
     const session = value["session"];
@@ -97,15 +97,12 @@ export function createStanding(trusted: (tool: string) => boolean): GuardStandin
     const { node } = sealed;
     s.spent.note(node, receipt);
     if (node.kind === "INTENT") {
-      const open = { sealed, receipt, release: undefined };
-      s.open.set(receipt.effect_id, open);
-      s.byReceipt.set(receipt.receipt_id, open);
+      // It lies right before its INTENT, in one append with it.
+      const release = announced?.receiptId === receipt.receipt_id ? announced : undefined;
+      announced = undefined;
+      s.open.set(receipt.effect_id, { sealed, receipt, release });
     }
-    if (node.kind === "EFFECT") {
-      const open = s.open.get(receipt.effect_id);
-      if (open !== undefined) s.byReceipt.delete(open.receipt.receipt_id);
-      s.open.delete(receipt.effect_id);
-    }
+    if (node.kind === "EFFECT") s.open.delete(receipt.effect_id);
     if (receipt.principal === "") return;
     let session = s.sessions.get(node.session_id);
     if (session === undefined) {
@@ -214,7 +211,6 @@ function fromState(state: JsonObject | undefined) {
   return {
     sessions,
     open,
-    byReceipt: new Map([...open.values()].map((i): [string, Open] => [i.receipt.receipt_id, i])),
     tainted: new Set<string>(),
     freezes: freezeLog(o["freezes"]),
     repeats,

@@ -128,9 +128,9 @@ async function ruleOne(
         args,
         caller,
         open: true,
+        // Durable with the INTENT, and so before the agent sees the call.
+        beside: (intent) => [governor.release(intent, id, target)],
         dispatch: async (_signal, stamp) => {
-          if (!(await governor.released(stamp.receiptId, id, target)))
-            return { status: "failed", code: "JOURNAL_UNAVAILABLE", detail: "the release is not durable" };
           outcomes.open(session, id, {
             target,
             trusted: tool?.trusted ?? false,
