@@ -236,6 +236,12 @@ check("egress", [
     known("mcp.github.example", 0),
   ],
   [
+    "the lowest port",
+    "DENY_DESTINATION connector `github` may not reach `mcp.github.example:1`",
+    issue,
+    known("mcp.github.example", 1),
+  ],
+  [
     "another host than named",
     "DENY_DESTINATION the destination is not the one that was named",
     net,
@@ -260,6 +266,13 @@ check("egress", [
     callOf("net:a.other.example:443", {}),
     known("a.other.example"),
     withProfile({ destinations: { allow: ["*.other.example:443"] } }),
+  ],
+  [
+    "a host that no connector serves for connections",
+    "DENY_DESTINATION `mcp.github.example:443` is not allowed",
+    callOf("net:mcp.github.example:443", {}),
+    known("mcp.github.example"),
+    withProfile({ destinations: { allow: ["*.github.example:443"] } }),
   ],
   [
     "a host that the profile does not list",
