@@ -69,7 +69,7 @@ test("four kills under load lose nothing that was told, and repeat nothing that 
   await g.stop();
   const verified = p.verified();
   expect(verified.code, verified.text).toBe(0);
-}, 120_000);
+}, 300_000);
 
 test("the account finds what is wrong: a call that nobody recorded, and one done twice", async () => {
   const list = up.done.get("do");
