@@ -29,12 +29,12 @@ export interface PackContents {
 export function packContents(list: readonly PackFile[]): PackContents {
   const files = new Map(list.map((file) => [file.path, file]));
   const orderFile = files.get("checkpoints.jsonl");
-  const orders = orderFile === undefined ? [] : [...orderLines(orderFile)];
-  const whole = orders.some((line) => line.order.length > 0);
+  const orders = (): Iterable<Order> => (orderFile === undefined ? [] : orderLines(orderFile));
+  const whole = kindOf(orders()) === "journal";
 
   function* journalOrder(): Generator<PackLine> {
     const readers = new Map<SessionId, Generator<PackLine>>();
-    for (const { order } of orders)
+    for (const { order } of orders())
       for (const [session, count] of order)
         for (let n = 0; n < count; n++) {
           let reader = readers.get(session);
@@ -78,7 +78,20 @@ export function packContents(list: readonly PackFile[]): PackContents {
   };
 }
 
-export function* orderLines(file: PackFile): Generator<OrderLine & { readonly line: number }> {
+export type Order = OrderLine & { readonly line: number };
+
+/** Orders of a whole journal name its sessions; those of a pack of some sessions name none. */
+export function kindOf(orders: Iterable<Order>): "journal" | "session" | "none" {
+  let kind: "session" | "none" = "none";
+  for (const { order } of orders) {
+    if (order.length > 0) return "journal";
+    kind = "session";
+  }
+  return kind;
+}
+
+/** Each names every session that moved: together they are longer than what fits into memory. */
+export function* orderLines(file: PackFile): Generator<Order> {
   for (const { number, bytes } of linesOfFile(file))
     yield {
       line: number,

@@ -11,7 +11,8 @@ import { parseCheckpoint } from "../proofgraph/proofgraph.ts";
 import { createSuccession } from "../trust/trust.ts";
 import type { Succession, TrustRoots } from "../trust/trust.ts";
 import { readNode } from "../receipts/receipts.ts";
-import { orderLines } from "./contents.ts";
+import { kindOf, orderLines } from "./contents.ts";
+import type { Order } from "./contents.ts";
 import { broken, placed } from "./finding.ts";
 import { canonicalValue, linesOfFile, wholeFile } from "./lines.ts";
 import type { Numbered } from "./lines.ts";
@@ -22,7 +23,7 @@ import {
   parseManifest,
   parseManifestSig,
 } from "./manifest.ts";
-import type { Manifest, ManifestSig, OrderLine } from "./manifest.ts";
+import type { Manifest, ManifestSig } from "./manifest.ts";
 import { readRegistered } from "./registered.ts";
 import type { Registered } from "./registered.ts";
 import { inclusionIn, keysByPlace } from "./places.ts";
@@ -81,8 +82,8 @@ export function verifyPack(
   if (named !== undefined) checkSigner(signature, named);
   verifyEntries(files, manifest);
   const orderFile = need(files, "checkpoints.jsonl", manifest);
-  const orders = orderFile === undefined ? [] : [...orderLines(orderFile)];
-  const partial = orders.length > 0 && orders.every((line) => line.order.length === 0);
+  const orders = (): Iterable<Order> => (orderFile === undefined ? [] : orderLines(orderFile));
+  const partial = kindOf(orders()) === "session";
   const walk = createWalk(files, roots, registered, partial, known, by);
   if (known !== undefined && manifest.tree_size < known.size)
     throw broken(
@@ -92,7 +93,7 @@ export function verifyPack(
     );
   let checked: { readonly uncovered: number };
   try {
-    checked = (partial ? verifySessions : verifyWhole)(walk, files, manifest, orders);
+    checked = (partial ? verifySessions : verifyWhole)(walk, files, manifest, orders());
   } catch (error) {
     // A manifest by nobody who is known, here or in the log, is what is wrong first.
     if (named === undefined && walk.keys.known(signature.key_id) === undefined)
@@ -326,26 +327,25 @@ function verifyWhole(
   walk: Walk,
   files: Files,
   manifest: Manifest,
-  orders: readonly (OrderLine & { readonly line: number })[],
+  orders: Iterable<Order>,
 ): { readonly uncovered: number } {
   let uncovered = 0;
-  orders.forEach((line, i) => {
+  let ended = false;
+  for (const line of orders) {
+    const refuse = (reason: string, number = line.line) => broken("checkpoints.jsonl", number, reason);
+    if (ended) throw refuse("does not end with the checkpoint that it names", line.line - 1);
     let last: Hash | undefined;
     for (const [session, count] of line.order)
       for (let n = 0; n < count; n++) {
         last = walk.step(session);
         uncovered = walk.checkpoints.has(last) ? 0 : uncovered + 1;
       }
-    const refuse = (reason: string) => broken("checkpoints.jsonl", line.line, reason);
-    if (
-      line.checkpoint === ""
-        ? i !== orders.length - 1
-        : line.checkpoint !== last || !walk.checkpoints.has(last)
-    )
+    ended = line.checkpoint === "";
+    if (line.checkpoint !== "" && (line.checkpoint !== last || !walk.checkpoints.has(last)))
       throw refuse("does not end with the checkpoint that it names");
     if (line.tree_size !== walk.graph.tree.size) throw refuse("tree_size is not the number of nodes");
     if (line.root_hash !== walk.graph.tree.root()) throw refuse("root_hash is not the root of the nodes");
-  });
+  }
   walk.end();
   if (manifest.tree_size !== walk.graph.tree.size)
     throw broken(
@@ -374,14 +374,14 @@ function verifySessions(
   walk: Walk,
   files: Files,
   manifest: Manifest,
-  orders: readonly OrderLine[],
+  orders: Iterable<Order>,
 ): { readonly uncovered: number } {
   const seen: Hash[] = [];
   for (const session of walk.sessions()) while (walk.more(session)) seen.push(walk.step(session));
-  const anchor = orders[0];
+  const [anchor, ...others] = orders;
   const known =
     anchor === undefined || anchor.checkpoint === "" ? undefined : walk.checkpoints.get(anchor.checkpoint);
-  if (anchor === undefined || orders.length !== 1 || known === undefined)
+  if (anchor === undefined || others.length > 0 || known === undefined)
     throw broken("checkpoints.jsonl", 1, "does not name one checkpoint of the pack");
   for (const size of [anchor.tree_size, manifest.tree_size])
     if (size !== known.size) throw broken("checkpoints.jsonl", 1, "tree_size is not the checkpoint's");
