@@ -158,7 +158,8 @@ export async function guard(argv: readonly string[], io: Io): Promise<number> {
   try {
     if (!shut) return await run(command, env);
     const uid = values.uid === undefined ? {} : { uid: Number(values.uid) };
-    const hide = [config.folder, config.credentials].filter((path) => path !== "");
+    const own = [config.folder, config.credentials, values["ledger-token"] ?? ""];
+    const hide = own.filter((path) => path !== "");
     return await runShut(running, { command, env, hide, ...uid }, io);
   } finally {
     await stop();

@@ -290,7 +290,11 @@ export async function startGuardian(
     servers.push(server);
     // From here on it watches the time that its clients take, as one that listens by itself.
     server.emit("listening");
-    for (const socket of sockets) socket.on("connection", (client) => server.emit("connection", client));
+    for (const socket of sockets) {
+      // It accepts by itself, so that it has to know how many are enough.
+      socket.maxConnections = server.maxConnections;
+      socket.on("connection", (client) => server.emit("connection", client));
+    }
   };
 
   return {

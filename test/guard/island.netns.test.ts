@@ -75,6 +75,17 @@ const dial = (host) => new Promise((resolve) => {
 for (const host of ${JSON.stringify(["127.0.0.1", ...(address === undefined ? [] : [address])])}) say("dial", await dial(host));
 const files = (path) => { try { return readdirSync(path).length; } catch (e) { return e.code; } };
 say("journal", files(process.argv[2]));
+// More clients than one agent has: some are turned away, and the guardian serves on.
+let turnedAway = 0;
+const crowd = Array.from({ length: 2_300 }, () => {
+  const socket = connect({ host: "127.0.0.1", port: 15080 });
+  socket.on("error", () => undefined);
+  socket.on("close", () => turnedAway++);
+  return socket;
+});
+for (let wait = 0; wait < 100 && turnedAway < 200; wait++) await new Promise((resolve) => setTimeout(resolve, 100));
+say("crowd", turnedAway >= 200 && turnedAway < 1_000 ? "bounded" : turnedAway);
+for (const socket of crowd) socket.destroy();
 process.exit(7);
 `,
   );
@@ -88,6 +99,7 @@ process.exit(7);
     const code = await new Promise<number | null>((resolve) => run.child.once("exit", resolve));
     const lines = readFileSync(join(work, "out"), "utf8").trim().split("\n");
     expect(lines[0], run.words()).toBe("call 200 ALLOW");
+    expect(lines.pop()).toBe("crowd bounded");
     const dials = lines.slice(1, -1);
     expect(dials.length).toBeGreaterThan(0);
     for (const dial of dials) expect(dial).toMatch(/^dial (?:E[A-Z]+|silence)$/);
