@@ -156,7 +156,11 @@ async function writeLedgerPack(
     } finally {
       closeSync(fd);
     }
-    const file = { path: spool, size: statSync(spool).size, chunks: () => chunksOf(spool) };
+    const file = {
+      path: spool,
+      size: statSync(spool).size,
+      chunks: (from?: number) => chunksOf(spool, from),
+    };
     function* entries(): Generator<Entry> {
       for (const { bytes } of linesOfFile(file)) yield readEntry(bytes);
     }
@@ -194,12 +198,7 @@ export async function writePack(source: PackSource): Promise<PackSummary> {
     for (const { path, text } of registryFiles(source.registry ?? [])) spool.append(path, text);
     for (const entry of source.entries()) pack.add(entry);
     const summary = pack.finish();
-    // An input may name further ones, and stand after them: read again until none is missing.
-    let known = pack.selective ? -1 : pack.named.size;
-    while (known < pack.named.size) {
-      known = pack.named.size;
-      for (const entry of source.entries()) if (entry.kind === "input") pack.addInput(entry);
-    }
+    pack.addNamed(() => source.entries());
     const entries = spool.entries();
     const { json, sig } = writeManifest({ ...summary, entries }, source.signer);
     spool.append("manifest.json", json);

@@ -44,19 +44,20 @@ function filesIn(root: string): readonly PackFile[] {
       if (stat.isDirectory()) walk(path);
       else if (!stat.isFile())
         throw new PackInvalid({ file: path, line: 0, code: "CHAIN_BROKEN", reason: "is not a plain file" });
-      else files.push({ path, size: stat.size, chunks: () => chunksOf(join(root, path)) });
+      else files.push({ path, size: stat.size, chunks: (from) => chunksOf(join(root, path), from) });
     }
   };
   walk("");
   return files;
 }
-export function* chunksOf(path: string): Generator<Uint8Array> {
+export function* chunksOf(path: string, from = 0): Generator<Uint8Array> {
   const fd = openSync(path, "r");
   try {
-    for (;;) {
+    for (let at = from; ; ) {
       const buffer = Buffer.alloc(64 << 10);
-      const got = readSync(fd, buffer);
+      const got = readSync(fd, buffer, 0, buffer.byteLength, at);
       if (got === 0) return;
+      at += got;
       yield buffer.subarray(0, got);
     }
   } finally {

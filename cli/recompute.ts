@@ -6,7 +6,7 @@ import { readFileSync } from "node:fs";
 import { isObject } from "../kernel/contracts/contracts.ts";
 import type { Hash, JsonObject, Receipt, ToolPolicy } from "../kernel/contracts/contracts.ts";
 import { hashJson } from "../kernel/crypto/crypto.ts";
-import { packContents, verifyPack } from "../kernel/evidence/evidence.ts";
+import { inputShelf, packContents, verifyPack } from "../kernel/evidence/evidence.ts";
 import type { PackContents } from "../kernel/evidence/evidence.ts";
 import { compilePolicy } from "../kernel/policy/policy.ts";
 import { parseReceipt } from "../kernel/receipts/receipts.ts";
@@ -120,12 +120,12 @@ function recordedCalls(pack: PackContents): Recorded[] {
     if (tool?.kind !== "wasm") throw new Error(`${receipt.receipt_id} names a tool that its policy has not`);
     calls.push({ receipt, tool });
   }
-  const wanted = new Set<Hash | "">(calls.map(({ receipt }) => receipt.args_hash));
-  const inputs = new Map<Hash | "", JsonObject | "redacted">();
-  for (const input of pack.inputs())
-    if (wanted.has(input.hash) && (input.redacted || isObject(input.value)))
-      inputs.set(input.hash, input.redacted || !isObject(input.value) ? "redacted" : input.value);
-  return calls.map((call) => ({ ...call, args: inputs.get(call.receipt.args_hash) ?? "missing" }));
+  const shelf = inputShelf(pack);
+  return calls.map((call) => {
+    const input = shelf.take(call.receipt.args_hash);
+    if (input === undefined) return { ...call, args: "missing" };
+    return { ...call, args: input.redacted || !isObject(input.value) ? "redacted" : input.value };
+  });
 }
 
 /** How a guest ends by the machine it runs on, or how its outcome was lost. */

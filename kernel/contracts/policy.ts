@@ -4,7 +4,7 @@
 import type { CeremonyDoc, ConnectorDoc, ModelDoc } from "./document.ts";
 import type { Hash, KeyId, Signature } from "./ids.ts";
 import type { JsonObject, JsonValue } from "./json.ts";
-import type { Amounts, EffectClass, Input, Sandbox, SideEffect, ThreatLevel } from "./values.ts";
+import type { Amounts, EffectClass, Input, Sandbox, SideEffect, ThreatLevel, ToolCall } from "./values.ts";
 
 /** An expression that was parsed, type-checked and bounded at load. `variables` are the names it reads. */
 export interface Program {
@@ -178,8 +178,9 @@ export interface Policy {
     readonly inputs: "full" | "redacted" | "hashes";
     /** The value itself where nothing is blotted out. */
     readonly blot: (value: JsonValue) => JsonValue;
+    /** The messages of a model call, each for itself, and then the arguments that name them. */
+    readonly args: (call: ToolCall) => readonly Input[];
     /** `text`: the canonical form of the value, by which it was hashed. */
-    readonly args: (hash: Hash, value: JsonValue, text: string) => Input;
     readonly facts: (hash: Hash, value: JsonValue, text: string) => Input;
   };
   readonly concurrentCalls: number;

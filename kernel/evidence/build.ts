@@ -8,7 +8,8 @@ import { createFrontier, createTree, parseCheckpoint } from "../proofgraph/proof
 import { condensedText, inclusionText, orderLineText } from "./manifest.ts";
 import type { Manifest } from "./manifest.ts";
 import { RUN_SH } from "./replayscript.ts";
-import type { Entry } from "./record.ts";
+import type { Entry, InputEntry } from "./record.ts";
+import { isModelCall } from "./messages.ts";
 
 export interface PackOptions {
   /** Adds text to the end of a file of the pack. */
@@ -26,12 +27,9 @@ export type PackSummary = Omit<Manifest, "entries"> & {
 };
 export interface PackBuilder {
   add(entry: Entry): void;
-  /** Not every input goes in: those that the pack's nodes name come by `addInput` afterwards. */
-  readonly selective: boolean;
-  /** Hashes of inputs that the pack's nodes name. */
-  readonly named: ReadonlySet<Hash>;
-  addInput(entry: Entry & { readonly kind: "input" }): void;
   finish(): PackSummary;
+  /** After `finish`: where not every input goes in, those that the pack's nodes name, out of the same records. */
+  addNamed(entries: () => Iterable<Entry>): void;
 }
 
 type NodeEntry = Entry & { readonly kind: "node" };
@@ -46,6 +44,8 @@ export function createPack(options: PackOptions): PackBuilder {
   const sessions = new Set<SessionId>(only?.sessions);
   const keys = new Set<KeyId>();
   const named = new Set<Hash>();
+  const modelCalls = new Set<Hash>();
+  let apart = false;
   const written = new Set<Hash>();
   const proofs: { readonly hash: Hash; readonly index: number }[] = [];
   let pending: { readonly entry: NodeEntry; readonly index: number }[] = [];
@@ -67,21 +67,15 @@ export function createPack(options: PackOptions): PackBuilder {
       emit(path, `${condensedText({ node_hash: hash, prev_hash: node.prev_hash, lamport: node.lamport })}\n`);
     } else {
       emit(path, `${text}\n`);
-      for (const name of ["args_hash", "facts_hash", "output_hash"] as const) noteInput(node.body[name]);
+      for (const name of ["args_hash", "facts_hash", "output_hash"] as const) {
+        const value = node.body[name];
+        if (proving && isHash(value)) named.add(value);
+      }
+      const { tool, args_hash } = node.body;
+      if (proving && isModelCall(tool) && isHash(args_hash)) modelCalls.add(args_hash);
     }
     if (leaveOut || only !== undefined) proofs.push({ hash, index });
   }
-  function noteInput(value: JsonValue | undefined): void {
-    if (isHash(value)) named.add(value);
-  }
-  function noteNested(value: JsonValue): void {
-    if (Array.isArray(value)) for (const item of value) noteNested(item);
-    else if (isObject(value)) {
-      noteInput(value["$input"]);
-      for (const item of Object.values(value)) noteNested(item);
-    }
-  }
-
   function addNode(entry: NodeEntry): void {
     const { node, hash } = entry.sealed;
     const index = size++;
@@ -109,24 +103,33 @@ export function createPack(options: PackOptions): PackBuilder {
     runs = [];
   }
 
-  function addInput(entry: Entry & { readonly kind: "input" }): void {
+  function addInput(entry: InputEntry): void {
     const { hash, redacted, value } = entry.input;
     if (written.has(hash)) return;
     const place = redacted ? undefined : placeOf(value);
     if (proving && place === undefined && !named.has(hash)) return;
     written.add(hash);
-    noteNested(value);
     if (place === undefined) emit("replay/inputs.jsonl", `${entry.text}\n`);
     else emit(`${place}/${hex(hash)}.json`, canonicalize(value));
   }
 
   return {
-    selective: proving,
-    named,
-    addInput,
+    addNamed(entries) {
+      if (!proving) return;
+      const inputs = function* (): Generator<InputEntry> {
+        for (const entry of entries()) if (entry.kind === "input") yield entry;
+      };
+      // A message stands before the call that names it, and stays there.
+      if (apart)
+        for (const { input, refers } of inputs())
+          if (input.redacted ? modelCalls.has(input.hash) : named.has(input.hash))
+            for (const message of refers) named.add(message);
+      for (const entry of inputs()) addInput(entry);
+    },
     add(entry) {
       if (entry.kind === "node") addNode(entry);
       else if (!proving) addInput(entry);
+      else if (entry.refers.length > 0) apart = true;
     },
     finish() {
       const leftOut = only === undefined ? 0 : pending.length;
@@ -165,9 +168,9 @@ export function createPack(options: PackOptions): PackBuilder {
   };
 }
 
-/** Documents that have a folder of their own. */
+/** Documents that have a folder of their own. A message that looks like one has a role or a type, which they have not. */
 function placeOf(value: JsonValue): "policies" | "bundles" | undefined {
-  if (!isObject(value)) return undefined;
+  if (!isObject(value) || "role" in value || "type" in value) return undefined;
   if (value["apiVersion"] === "atoll.dev/policy/v1") return "policies";
   return value["kind"] === "PolicyBundle" ? "bundles" : undefined;
 }

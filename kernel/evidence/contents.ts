@@ -2,14 +2,16 @@
 // Nothing is judged here beyond its form and its hash; `verifyPack` judges.
 
 import { LIMITS, idFrom, isObject } from "../contracts/contracts.ts";
-import type { Hash, Input, JsonObject, SealedNode, SessionId } from "../contracts/contracts.ts";
+import type { Hash, JsonObject, SealedNode, SessionId } from "../contracts/contracts.ts";
 import { hashJson } from "../crypto/crypto.ts";
 import { readNode } from "../receipts/receipts.ts";
 import { broken, placed } from "./finding.ts";
 import { canonicalValue, linesOfFile, wholeFile } from "./lines.ts";
 import { PACK_LIMITS, isCondensed, parseCondensed, parseOrderLine } from "./manifest.ts";
 import type { Condensed, OrderLine } from "./manifest.ts";
+import { INPUTS } from "./places.ts";
 import { readInput } from "./record.ts";
+import type { InputEntry } from "./record.ts";
 import type { PackFile } from "./tar.ts";
 
 export type PackLine = { readonly file: string; readonly line: number; readonly session: SessionId } & (
@@ -17,11 +19,14 @@ export type PackLine = { readonly file: string; readonly line: number; readonly 
   | { readonly kind: "condensed"; readonly link: Condensed }
 );
 
+export type NumberedInput = InputEntry & { readonly line: number };
+
 export interface PackContents {
   /** All nodes in the order in which they were written, or some sessions one after another. */
   readonly order: "journal" | "session";
   nodes(): Generator<PackLine>;
-  inputs(): Generator<Input>;
+  /** Records of inputs as they stand there: a conversation's arguments name their messages. `inputShelf` puts them together. */
+  inputs(): Generator<NumberedInput>;
   /** A document of the pack that has this hash; undefined when it is not there. */
   document(hash: Hash): JsonObject | undefined;
 }
@@ -56,10 +61,10 @@ export function packContents(list: readonly PackFile[]): PackContents {
     order: whole ? "journal" : "session",
     nodes: () => (whole ? journalOrder() : sessionOrder()),
     *inputs() {
-      const file = files.get("replay/inputs.jsonl");
+      const file = files.get(INPUTS);
       if (file === undefined) return;
       for (const { number, bytes } of linesOfFile(file))
-        yield placed(file.path, number, () => readInput(bytes)).input;
+        yield { ...placed(file.path, number, () => readInput(bytes)), line: number };
     },
     document(hash) {
       const name = `${hash.slice("sha256:".length)}.json`;

@@ -15,10 +15,11 @@ export interface Numbered {
 export const MAX_LINE = 65 << 20;
 const NEWLINE = 0x0a;
 
-export function* linesOfFile(file: PackFile): Generator<Numbered> {
+/** From a byte on, where a line begins, its lines are counted anew. */
+export function* linesOfFile(file: PackFile, from = 0): Generator<Numbered> {
   let held: Uint8Array = new Uint8Array(0);
   let number = 0;
-  for (const chunk of file.chunks()) {
+  for (const chunk of file.chunks(from)) {
     let searchFrom = held.byteLength;
     held = searchFrom === 0 ? chunk : joined([held, chunk]);
     let start = 0;

@@ -49,3 +49,5 @@ export function keysByPlace(
     keys.set(sealed.hash, keyOf(sealed.node.key_id, sealed.node, sealed.hash));
   return keys;
 }
+
+export const INPUTS = "replay/inputs.jsonl";

@@ -5,6 +5,8 @@ import { createGraphCheck } from "../proofgraph/proofgraph.ts";
 import type { GraphOptions } from "../proofgraph/proofgraph.ts";
 import type { Succession } from "../trust/trust.ts";
 import { PackInvalid, broken, placed } from "./finding.ts";
+import { faultIn, textOf } from "./inputs.ts";
+import { createTexts, isModelCall } from "./messages.ts";
 import { readEntry } from "./record.ts";
 import type { Entry } from "./record.ts";
 import type { CheckedBy, KnownTree } from "./verify.ts";
@@ -35,6 +37,7 @@ interface Least {
   readonly root_hash: Hash;
   readonly record: number;
 }
+const ALL = { has: () => true };
 
 /** Throws PackInvalid at the first break. The iteration's result, if any, says where a torn rest begins. */
 export function verifyStore(
@@ -84,6 +87,9 @@ export function createStoreCheck(
     if (known !== undefined && known.size === check.tree.size && known.root !== check.tree.root())
       throw broken(last, 0, `the first ${known.size} nodes are others than those known`);
   };
+  const texts = createTexts();
+  // Redacted arguments that name a message which is not before them; the node that follows says whether they refer.
+  let doubtful: { fault: string; hash: Hash; segment: string; number: number } | undefined;
   compare();
   function next({ segment, number, line }: StoreRecord): Entry {
     const entry = readAfter(segment, number, last, line);
@@ -91,6 +97,11 @@ export function createStoreCheck(
     if (entry.kind === "input") {
       inputs++;
       if (entry.input.redacted) redacted++;
+      const fault = faultIn(entry, ALL, (hash) => texts.take(hash));
+      if (fault !== "" && !entry.input.redacted)
+        throw broken(segment, number, `the record after ${last}: ${fault}`);
+      if (fault !== "") doubtful = { fault, hash: entry.input.hash, segment, number };
+      texts.put(entry.input.hash, textOf(entry));
       return entry;
     }
     const { node, hash } = entry.sealed;
@@ -103,6 +114,12 @@ export function createStoreCheck(
         fault.code,
       );
     reviews.note(node);
+    if (doubtful !== undefined && isModelCall(node.body["tool"]) && node.body["args_hash"] === doubtful.hash)
+      throw broken(doubtful.segment, doubtful.number, `the record after ${last}: ${doubtful.fault}`);
+    doubtful = undefined;
+    // Facts are no message, and most of what is read.
+    texts.drop(node.body["facts_hash"]);
+    texts.settle();
     last = `${node.session_id} lamport ${node.lamport} ${hash}`;
     if (node.kind === "CHECKPOINT") {
       checkpoints++;

@@ -14,7 +14,8 @@ export interface Source {
 export interface PackFile {
   readonly path: string;
   readonly size: number;
-  chunks(): Iterable<Uint8Array>;
+  /** Its bytes, all of them or those from a place on. */
+  chunks(from?: number): Iterable<Uint8Array>;
 }
 
 const PATHS = [
@@ -88,7 +89,7 @@ export function readTar(source: Source): readonly PackFile[] {
     const end = begin + size;
     if (end + padding(size) > source.size) throw refuse(`\`${path}\` is longer than the tar`, path);
     if (!isZero(source.read(end, padding(size)))) throw refuse(`bytes follow the end of \`${path}\``, path);
-    files.push({ path, size, chunks: () => chunksOf(source, begin, end) });
+    files.push({ path, size, chunks: (from = 0) => chunksOf(source, begin + from, end) });
     at = end + padding(size);
   }
   if (!isZero(source.read(at, 2 * BLOCK)) || source.size !== at + 2 * BLOCK)

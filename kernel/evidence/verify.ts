@@ -1,7 +1,7 @@
 // The verifier of packs. It believes the keys that its caller brought and nothing else: every hash, chain, order,
 // signature, root and proof is computed again, and a file that nothing asks for is a reason to refuse.
 
-import { LIMITS, idFrom, isObject } from "../contracts/contracts.ts";
+import { LIMITS, idFrom, isHash, isObject } from "../contracts/contracts.ts";
 import type { Code, Hash, KeyId, SessionId } from "../contracts/contracts.ts";
 import { hashJson, sha256, sha256Chunks } from "../crypto/crypto.ts";
 import type { Verifier } from "../crypto/crypto.ts";
@@ -26,8 +26,9 @@ import {
 import type { Manifest, ManifestSig } from "./manifest.ts";
 import { readRegistered } from "./registered.ts";
 import type { Registered } from "./registered.ts";
-import { inclusionIn, keysByPlace } from "./places.ts";
-import { readInput } from "./record.ts";
+import { INPUTS, inclusionIn, keysByPlace } from "./places.ts";
+import { verifyInputs } from "./inputs.ts";
+import { isModelCall } from "./messages.ts";
 import { RUN_SH } from "./replayscript.ts";
 import { createReviews } from "./reviews.ts";
 import type { Reviews } from "./reviews.ts";
@@ -113,7 +114,10 @@ export function verifyPack(
   if (own !== undefined && own.keyId !== walk.keys.current?.keyId)
     throw broken("manifest.sig", 0, `${own.keyId} has handed over to another key`, "TRUST_KEY_REVOKED");
   if (named === undefined) checkSigner(signature, own ?? "TRUST_KEY_UNKNOWN");
-  const { inputs, redacted } = verifyDocuments(files);
+  verifyDocuments(files);
+  const inputFile = files.get(INPUTS);
+  const { inputs, redacted } =
+    inputFile === undefined ? { inputs: 0, redacted: 0 } : verifyInputs(inputFile, walk.modelCalls);
   return {
     signer: signature.key_id,
     sessions: manifest.sessions,
@@ -201,6 +205,8 @@ interface Walk {
   readonly checkpoints: ReadonlyMap<Hash, { readonly size: number; readonly root: Hash }>;
   /** Where in the tree each condensed node was found; the number is an index in a whole pack only. */
   readonly condensed: ReadonlyMap<Hash, number>;
+  /** Of arguments that nodes name for models. */
+  readonly modelCalls: ReadonlySet<Hash>;
   nodes(): number;
   /** Reads the next node of a session's file. */
   step(session: SessionId): Hash;
@@ -236,6 +242,7 @@ function createWalk(
   });
   const checkpoints = new Map<Hash, { readonly size: number; readonly root: Hash }>();
   const condensed = new Map<Hash, number>();
+  const modelCalls = new Set<Hash>();
   const reviews = createReviews();
   const readers = new Map<string, { readonly lines: Generator<Numbered>; next: Numbered | undefined }>();
   let nodes = 0;
@@ -264,6 +271,7 @@ function createWalk(
     reviews,
     checkpoints,
     condensed,
+    modelCalls,
     nodes: () => nodes,
     sessions: () =>
       [...files.keys()]
@@ -312,6 +320,8 @@ function createWalk(
       throw broken(path, number, `holds a node of ${sealed.node.session_id}`);
     judged(path, number, graph.next(sealed));
     reviews.note(sealed.node);
+    const { tool, args_hash } = sealed.node.body;
+    if (isModelCall(tool) && isHash(args_hash)) modelCalls.add(args_hash);
     if (sealed.node.kind === "CHECKPOINT") {
       const body = placed(path, number, () => parseCheckpoint(sealed.node.body));
       const said = registered.checkpoint(body.trust_head, sealed.node.key_id);
@@ -419,9 +429,7 @@ function verifyProof(file: PackFile, walk: Walk) {
   return proof;
 }
 
-function verifyDocuments(files: Files): { readonly inputs: number; readonly redacted: number } {
-  let inputs = 0;
-  let redacted = 0;
+function verifyDocuments(files: Files): void {
   for (const file of files.values()) {
     const named = /^(policies|schemas|bundles)\/([0-9a-f]{64})\.json$/.exec(file.path);
     if (named !== null) {
@@ -433,12 +441,6 @@ function verifyDocuments(files: Files): { readonly inputs: number; readonly reda
     } else if (file.path === "replay/run.sh") {
       if (sha256(wholeFile(file, 4096)) !== sha256(RUN_SH))
         throw broken(file.path, 0, "is not the script that packs have");
-    } else if (file.path === "replay/inputs.jsonl")
-      for (const { number, bytes } of linesOfFile(file)) {
-        const { input } = placed(file.path, number, () => readInput(bytes));
-        inputs++;
-        if (input.redacted) redacted++;
-      }
+    }
   }
-  return { inputs, redacted };
 }

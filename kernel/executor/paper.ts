@@ -60,7 +60,7 @@ export function written({ call, policy, facts }: Case): {
   const { args, facts: recorded } = policy.recording;
   return {
     factsHash,
-    inputs: [args(call.argsHash, call.args, call.argsText), recorded(factsHash, value, text)],
+    inputs: [...args(call), recorded(factsHash, value, text)],
   };
 }
 

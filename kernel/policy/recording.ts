@@ -2,8 +2,9 @@
 // alone. What is judged and dispatched is never touched by it.
 
 import { RE2JS } from "re2js";
-import { ContractError, at } from "../contracts/contracts.ts";
+import { ContractError, at, isObject } from "../contracts/contracts.ts";
 import type { Input, JsonValue, Policy } from "../contracts/contracts.ts";
+import { apart, isModelCall } from "../evidence/evidence.ts";
 
 type Recording = Policy["recording"];
 
@@ -22,8 +23,20 @@ export function compileRecording(
   return {
     inputs,
     blot,
-    args: (hash, value, text) =>
-      record(hash, value, text, inputs === "full" ? value : inputs === "hashes" ? null : blot(value)),
+    args(call) {
+      const { argsHash, args, argsText } = call;
+      if (inputs === "hashes") return [record(argsHash, args, argsText, null)];
+      const keep = inputs === "full" ? (value: JsonValue) => value : blot;
+      const parts = isModelCall(call.target) ? apart(args) : undefined;
+      if (parts === undefined) return [record(argsHash, args, argsText, keep(args))];
+      const messages = parts.messages.map((m) => record(m.hash, m.value, m.text, keep(m.value)));
+      const { [parts.list]: _, ...others } = args;
+      const kept = keep(others);
+      const whole = kept === others || !isObject(kept);
+      // No pattern touches a reference, nor the name of the member that they are in.
+      const value = { ...(whole ? others : kept), [parts.list]: parts.references };
+      return [...messages, { hash: argsHash, redacted: !whole, value, text: parts.textOf(value) }];
+    },
     // Facts hold the arguments of earlier calls as evidence, and nothing else that a caller wrote.
     facts: (hash, value, text) =>
       record(

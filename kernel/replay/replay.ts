@@ -14,7 +14,7 @@ import type {
   SealedNode,
   ToolCall,
 } from "../contracts/contracts.ts";
-import { broken } from "../evidence/evidence.ts";
+import { broken, inputShelf } from "../evidence/evidence.ts";
 import type { PackContents, PackLine } from "../evidence/evidence.ts";
 import { decide, termsOf } from "../guardian/guardian.ts";
 import type { Verdict } from "../guardian/guardian.ts";
@@ -22,7 +22,6 @@ import { NO_POLICY, compilePolicy, parseFacts } from "../policy/policy.ts";
 import { gatesHash, overlayHash, parseReceipt } from "../receipts/receipts.ts";
 import { freezeLog } from "../trust/trust.ts";
 import type { KeyBook } from "../trust/trust.ts";
-import { inputShelf } from "./shelf.ts";
 
 /** The first member of a receipt that does not follow from what it names. */
 export interface Difference {
@@ -73,7 +72,7 @@ export interface ReplayOptions {
 }
 
 export function replay(pack: PackContents, options: ReplayOptions = {}): ReplayReport {
-  const shelf = inputShelf(() => pack.inputs());
+  const shelf = inputShelf(pack);
   const policies = policyShelf(pack, options.keys);
   const instead =
     options.instead === undefined ? undefined : compilePolicy(options.instead, keysOf(options.keys));
@@ -152,7 +151,7 @@ export interface RecordedCall {
 
 /** Every call that gates have judged, with the facts that it was judged by. */
 export function* recordedCalls(pack: PackContents): Generator<RecordedCall> {
-  const shelf = inputShelf(() => pack.inputs());
+  const shelf = inputShelf(pack);
   for (const at of pack.nodes()) {
     if (at.kind === "condensed" || at.sealed.node.body["type"] !== "atoll.dev/receipt/v1") continue;
     const { node } = at.sealed;

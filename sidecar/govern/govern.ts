@@ -1,7 +1,6 @@
 // The way of one governed call through the guardian: facts gathered once, judged by the kernel, recorded, dispatched.
 // Every surface asks here and nowhere else; what comes back says what to tell the client.
 
-import { canonicalize } from "../../kernel/canonicalize/canonicalize.ts";
 import { makeId, timestampOf } from "../../kernel/contracts/contracts.ts";
 import type {
   Amounts,
@@ -18,6 +17,7 @@ import type {
   ToolCall,
 } from "../../kernel/contracts/contracts.ts";
 import { sha256 } from "../../kernel/crypto/crypto.ts";
+import { argsTextOf } from "../../kernel/evidence/evidence.ts";
 import { createExecutor, createThrottle } from "../../kernel/executor/executor.ts";
 import { decide } from "../../kernel/guardian/guardian.ts";
 import type { Verdict } from "../../kernel/guardian/guardian.ts";
@@ -110,7 +110,7 @@ export class Governor {
   }
 
   callOf(ask: Pick<Ask, "target" | "source" | "args">): ToolCall {
-    const argsText = canonicalize(ask.args);
+    const argsText = argsTextOf(ask.target, ask.args);
     return {
       callId: makeId("call", sixteen()),
       target: safeTarget(ask.target),

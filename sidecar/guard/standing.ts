@@ -16,7 +16,7 @@ import {
   stringFrom,
 } from "../../kernel/contracts/contracts.ts";
 import type {
-  Hash,
+  Input,
   JsonObject,
   JsonValue,
   NodeDraft,
@@ -69,7 +69,7 @@ interface Open {
   readonly release: Release | undefined;
 }
 /** Facts are written right before the node that names them; of the same ones, the journal writes only the first. */
-const REMEMBERED_INPUTS = 256;
+const REMEMBERED_FACTS = 256;
 
 /** `trusted`: whether the policy in force trusts what a tool gives back. */
 export function createStanding(trusted: (tool: string) => boolean): GuardStanding {
@@ -77,20 +77,38 @@ export function createStanding(trusted: (tool: string) => boolean): GuardStandin
   let handedOver = false;
   let announced: Release | undefined;
 
-  function noteInput(hash: Hash, value: JsonValue): void {
-    if (!handedOver) s.repeats.restoreInput(value);
-    s.inputs.add(hash);
-    for (const oldest of s.inputs) {
-      if (s.inputs.size <= REMEMBERED_INPUTS) break;
-      s.inputs.delete(oldest);
+  /**
+   * What was written since the last node: a call's messages and arguments, which are a caller's words and are read as nothing
+   * else, the facts that the node names, and after those what the guardian wrote for itself beside an INTENT.
+   */
+  let waiting: Input[] = [];
+
+  function noteWaiting(node: SealedNode["node"], receipt: Receipt | undefined): void {
+    let own = 0;
+    for (const [i, input] of waiting.entries()) {
+      if (input.hash === receipt?.args_hash || input.hash === receipt?.facts_hash) own = i + 1;
+      if (input.hash === receipt?.facts_hash) noteFacts(input);
     }
-    const release = releaseFrom(value);
-    if (release !== undefined) announced = release;
+    if (node.kind === "INTENT") for (const { value } of waiting.slice(own)) noteOwn(value);
+    waiting = [];
+  }
+  function noteFacts({ hash, value }: Input): void {
+    s.facts.add(hash);
+    for (const oldest of s.facts) {
+      if (s.facts.size <= REMEMBERED_FACTS) break;
+      s.facts.delete(oldest);
+    }
     // The facts of a call say whether its session had read untrusted content by then.
     if (!isObject(value) || value["type"] !== "atoll.dev/facts/v1") return;
     const session = value["session"];
     if (isObject(session) && session["tainted"] === true && typeof session["id"] === "string")
       s.tainted.add(session["id"]);
+  }
+  function noteOwn(value: JsonValue): void {
+    // A message that is written again beside arguments which are not has a role.
+    if (isObject(value) && "role" in value) return;
+    if (!handedOver) s.repeats.restoreInput(value);
+    announced = releaseFrom(value) ?? announced;
   }
 
   function noteReceipt(sealed: SealedNode, receipt: Receipt): void {
@@ -118,19 +136,21 @@ export function createStanding(trusted: (tool: string) => boolean): GuardStandin
     // A result may have come after the last facts; an error's text was read as well. Facts that are not there may have
     // said so too: whoever has the disk can take an input away, and gains nothing by it.
     const read = node.kind === "EFFECT" && receipt.tool.startsWith("tool:") && !trusted(receipt.tool);
-    const missing = node.kind !== "EFFECT" && receipt.facts_hash !== "" && !s.inputs.has(receipt.facts_hash);
+    const missing = node.kind !== "EFFECT" && receipt.facts_hash !== "" && !s.facts.has(receipt.facts_hash);
     if (read || missing) session.tainted = true;
   }
 
   return {
     next(entry: Entry) {
-      if (entry.kind === "input") return noteInput(entry.input.hash, entry.input.value);
+      if (entry.kind === "input") return void waiting.push(entry.input);
       const { sealed } = entry;
       const { node } = sealed;
+      const receipt = node.body["type"] === "atoll.dev/receipt/v1" ? parseReceipt(node.body) : undefined;
+      noteWaiting(node, receipt);
       if (node.kind === "TRUST_EVENT") s.freezes.see(node.body, sealed.hash);
       if (!handedOver) s.repeats.restore(sealed);
       s.ceremonies.note(sealed);
-      if (node.body["type"] === "atoll.dev/receipt/v1") noteReceipt(sealed, parseReceipt(node.body));
+      if (receipt !== undefined) noteReceipt(sealed, receipt);
     },
     state: () => ({
       sessions: [...s.sessions].map(([id, k]) => ({
@@ -146,14 +166,16 @@ export function createStanding(trusted: (tool: string) => boolean): GuardStandin
       })),
       freezes: s.freezes.state(),
       repeats: s.repeats.export(),
-      inputs: [...s.inputs],
+      inputs: [...s.facts],
       spent: s.spent.state(),
       ceremonies: s.ceremonies.state(),
     }),
     resume(state) {
+      waiting = [];
       s = fromState(state);
     },
     reset() {
+      waiting = [];
       s = fromState(undefined);
     },
     restored(ownSession, nowMs) {
@@ -214,7 +236,7 @@ function fromState(state: JsonObject | undefined) {
     tainted: new Set<string>(),
     freezes: freezeLog(o["freezes"]),
     repeats,
-    inputs: new Set(arrayFrom(o["inputs"], "inputs").map((h) => hashFrom(h, "inputs"))),
+    facts: new Set(arrayFrom(o["inputs"], "inputs").map((h) => hashFrom(h, "inputs"))),
     spent: createSpent(o["spent"]),
     ceremonies: createKept(o["ceremonies"]),
   };

@@ -30,7 +30,7 @@ import { lockFolder } from "./lock.ts";
 import { metaOf } from "./meta.ts";
 import type { Meta } from "./meta.ts";
 import { entriesBetween, nodesBack, readRecords } from "./read.ts";
-import { inputText } from "../../kernel/evidence/evidence.ts";
+import { WINDOW, inputText, messagesNamed } from "../../kernel/evidence/evidence.ts";
 import type { Entry } from "../../kernel/evidence/evidence.ts";
 import { recover } from "./recover.ts";
 import type { Position, Recovered } from "./recover.ts";
@@ -54,7 +54,6 @@ export type { Entry } from "../../kernel/evidence/evidence.ts";
 
 const SEGMENT_BYTES = 8 << 20;
 const MAX_WAITING = 64 << 20;
-const REMEMBERED_INPUTS = 16_384;
 const SNAPSHOT_RECORDS = 5_000;
 
 type PendingHead = Omit<Head, "segment" | "at" | "checkpoint_at" | "segments"> & {
@@ -106,7 +105,8 @@ async function start(
   let position: Position = { segment: 0, at: 0, record: 0 };
   let segments: readonly number[] = [];
   let file: OpenFile | undefined;
-  const stored = createRemembered<Hash>(REMEMBERED_INPUTS);
+  // What need not be written again: never more than a reader of the log remembers.
+  const stored = createRemembered<Hash>(WINDOW.inputs, WINDOW.characters);
   let state: JournalState = { state: "closed" };
   let torn: string | undefined;
   let opened = false;
@@ -339,14 +339,15 @@ async function start(
 
   function append(drafts: readonly NodeDraft[], inputs: readonly Input[]) {
     if (state.state !== "open") return refuse(unavailable());
-    const fresh = inputs
-      .filter((input) => !stored.has(input.hash))
-      .map((input) => ({ kind: "input" as const, input, text: inputText(input) }));
     const batch = committer.open();
     if (batch.extra.bytes > MAX_WAITING)
       return refuse(new JournalUnavailable("too much waits to be written"));
-    for (const entry of fresh) put(batch, entry.text, entry);
-    for (const { input } of fresh) stored.add(input.hash);
+    for (const input of inputs) {
+      if (stored.has(input.hash)) continue;
+      const text = inputText(input);
+      put(batch, text, { kind: "input", input, text, refers: messagesNamed(input.value) });
+      stored.add(input.hash, text.length);
+    }
     // A draft that cannot be sealed throws here; those before it in the call are sealed and stay.
     const nodes: SealedNode[] = [];
     for (const draft of drafts) {

@@ -3,27 +3,38 @@
 
 export interface Remembered<T> {
   has(value: T): boolean;
-  add(value: T): void;
+  add(value: T, size?: number): void;
   clear(): void;
 }
 
-export function createRemembered<T>(most: number): Remembered<T> {
+/** `mostSize`: what they may be together, by the sizes that they are added with. */
+export function createRemembered<T>(most: number, mostSize = Number.POSITIVE_INFINITY): Remembered<T> {
   const known = new Set<T>();
-  const ring: T[] = [];
-  let place = 0;
+  const ring: { readonly value: T; readonly size: number }[] = [];
+  let oldest = 0;
+  let total = 0;
+  const forget = (): void => {
+    const gone = ring[oldest];
+    oldest = (oldest + 1) % most;
+    if (gone === undefined) return;
+    known.delete(gone.value);
+    total -= gone.size;
+  };
+  const full = (more: number): boolean => known.size === most || (known.size > 0 && total + more > mostSize);
   return {
     has: (value) => known.has(value),
-    add(value) {
-      const oldest = ring[place];
-      if (oldest !== undefined) known.delete(oldest);
-      ring[place] = value;
-      place = (place + 1) % most;
+    add(value, size = 0) {
+      if (known.has(value)) return;
+      while (full(size)) forget();
+      ring[(oldest + known.size) % most] = { value, size };
       known.add(value);
+      total += size;
     },
     clear() {
       known.clear();
       ring.length = 0;
-      place = 0;
+      oldest = 0;
+      total = 0;
     },
   };
 }

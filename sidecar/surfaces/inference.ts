@@ -84,11 +84,10 @@ async function serve(
   };
   const { lost } = s.governor;
   const { id } = s.governor.sessionOf(caller);
-  const argsHash = hashJson(job.args);
   // An SDK that lost the connection sends the request again by itself. It was let go already, and perhaps paid for.
   if (
     /^[1-9]/.test(String(request.headers["x-stainless-retry-count"] ?? "")) &&
-    lost.has(id, model.target, argsHash, s.governor.now)
+    lost.has(id, model.target, hashJson(job.args), s.governor.now)
   )
     return refuse(
       "ERR_OUTCOME_UNKNOWN",
@@ -96,7 +95,7 @@ async function serve(
       model.target,
     );
   reply.raw.once("close", () => {
-    if (!reply.raw.writableFinished) lost.add(id, model.target, argsHash, s.governor.now);
+    if (!reply.raw.writableFinished) lost.add(id, model.target, hashJson(job.args), s.governor.now);
   });
   return asked.stream ? await streamed(job, reply) : await whole(job, reply);
 }

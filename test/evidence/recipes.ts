@@ -2,9 +2,9 @@
 // key, which the auditor trusts: so it is not the manifest alone that finds them.
 import { createHash } from "node:crypto";
 import { canonicalize } from "../../kernel/canonicalize/canonicalize.ts";
-import { LIMITS, parseJson } from "../../kernel/contracts/contracts.ts";
-import type { Hash, JsonObject } from "../../kernel/contracts/contracts.ts";
-import { sha256, signObject } from "../../kernel/crypto/crypto.ts";
+import { LIMITS, arrayFrom, parseJson } from "../../kernel/contracts/contracts.ts";
+import type { Hash, JsonObject, JsonValue } from "../../kernel/contracts/contracts.ts";
+import { hashJson, sha256, signObject } from "../../kernel/crypto/crypto.ts";
 import type { Signer } from "../../kernel/crypto/crypto.ts";
 import { TAR_END, padding, tarHeader } from "../../kernel/evidence/evidence.ts";
 import { objectFrom } from "../../kernel/contracts/contracts.ts";
@@ -16,7 +16,7 @@ export interface Tools {
 }
 export interface Recipe {
   readonly name: string;
-  readonly pack: "whole" | "partial" | "condensed";
+  readonly pack: "whole" | "partial" | "condensed" | "conversation";
   /** What the verifier names: a part of the finding's file. */
   readonly file: RegExp;
   readonly code?: string;
@@ -102,6 +102,7 @@ const without = (o: JsonObject, name: string): JsonObject =>
 const lineOf = (files: Files, path: string, kind: string): number =>
   linesOf(files, path).findIndex((line) => line.includes(`"kind":"${kind}"`));
 
+const INPUTS = /^replay\/inputs.jsonl$/;
 const NODES = /^nodes\/ses_0/;
 const session = (files: Files, n = 0): string => first(files, /^nodes\/ses_(00|01|02)/, n);
 const own = (files: Files): string =>
@@ -589,6 +590,80 @@ export const RECIPES: readonly Recipe[] = [
     reseal: true,
     files: (f) => editLine(f, "replay/inputs.jsonl", 0, (o) => ({ ...o, value: { n: 999 } })),
   },
+  // messages of a conversation
+  {
+    name: "a message dropped",
+    pack: "conversation",
+    file: INPUTS,
+    reseal: true,
+    files: (f) => editMessages(f, (lines) => lines.filter((line) => !line.includes("question 0"))),
+  },
+  {
+    name: "an edited message",
+    pack: "conversation",
+    file: INPUTS,
+    reseal: true,
+    files: (f) => editMessages(f, (lines) => lines.map((line) => line.replace("question 1", "question 9"))),
+  },
+  {
+    name: "an edited message under its own hash",
+    pack: "conversation",
+    file: INPUTS,
+    reseal: true,
+    files: (f) =>
+      editMessages(f, (lines) =>
+        lines.map((line) => (line.includes("answer 0") ? message("answer 9") : line)),
+      ),
+  },
+  {
+    name: "another message in a message's place",
+    pack: "conversation",
+    file: INPUTS,
+    reseal: true,
+    files: (f) => editReferences(f, (r) => [...r.slice(1, 2), ...r.slice(0, 1), ...r.slice(2)]),
+  },
+  {
+    name: "a message left out of a call",
+    pack: "conversation",
+    file: INPUTS,
+    reseal: true,
+    files: (f) => editReferences(f, (references) => references.slice(1)),
+  },
+  {
+    name: "a message that is there twice",
+    pack: "conversation",
+    file: INPUTS,
+    reseal: true,
+    files: (f) =>
+      editMessages(f, (lines) =>
+        lines.flatMap((line) => (line.includes("question 0") ? [line, line] : [line])),
+      ),
+  },
+  {
+    name: "a message after the calls that name it",
+    pack: "conversation",
+    file: INPUTS,
+    reseal: true,
+    files: (f) => editMessages(f, ([line = "", ...more]) => [...more, line]),
+  },
+  {
+    name: "a message dropped that only redacted arguments name",
+    pack: "conversation",
+    file: INPUTS,
+    reseal: true,
+    files: (f) =>
+      editMessages(f, (lines) =>
+        lines.filter((line) => !line.includes("question 8") || !line.includes('"role":"user"')),
+      ),
+  },
+  {
+    name: "a message in the place of what names it",
+    pack: "conversation",
+    file: INPUTS,
+    reseal: true,
+    files: (f) =>
+      editReferences(f, (references) => [{ role: "user", content: "question 0" }, ...references.slice(1)]),
+  },
   {
     name: "a script of one's own",
     pack: "whole",
@@ -598,6 +673,22 @@ export const RECIPES: readonly Recipe[] = [
   },
 ];
 
+const editMessages = (files: Files, edit: (lines: readonly string[]) => readonly string[]): void =>
+  putLines(files, "replay/inputs.jsonl", edit(linesOf(files, "replay/inputs.jsonl")));
+/** What the second call names: three messages, and nothing of it is redacted. */
+const editReferences = (files: Files, edit: (references: JsonValue[]) => JsonValue[]): void => {
+  const calls = linesOf(files, "replay/inputs.jsonl").flatMap((line, n) =>
+    line.includes("$input") ? [n] : [],
+  );
+  editLine(files, "replay/inputs.jsonl", calls[1] ?? -1, (o) => {
+    const value = object(o, "value");
+    return { ...o, value: { ...value, messages: edit([...arrayFrom(value["messages"], "messages")]) } };
+  });
+};
+const message = (content: string): string => {
+  const value = { role: "assistant", content };
+  return canonicalize({ type: "atoll.dev/input/v1", hash: hashJson(value), redacted: false, value });
+};
 const list = (o: JsonObject) => (Array.isArray(o["path"]) ? o["path"] : []);
 function editProof(files: Files, edit: (o: JsonObject) => JsonObject): void {
   const path = first(files, /^proofs/);

@@ -18,7 +18,7 @@ import { judge } from "../../cli/verify.ts";
 import { sha256 } from "../../kernel/crypto/crypto.ts";
 import { parseTrustRoots } from "../../kernel/trust/trust.ts";
 import { newFolder, newSigner, session } from "../journal/scene.ts";
-import { journalOf, packOf, rootsFile } from "./packs.ts";
+import { conversation, journalOf, packOf, rootsFile } from "./packs.ts";
 import type { Tools } from "./recipes.ts";
 import { RECIPES, cook } from "./recipes.ts";
 
@@ -42,6 +42,10 @@ beforeAll(async () => {
   writeFileSync(roots, readFileSync(rootsFile(scene.signer), "utf8") + exporter);
   const signed = { ...scene, signer: tools.exporter };
   packs["whole"] = readFileSync(await packOf(signed));
+  // Nine turns, of which the last is redacted: its message is named by nothing else.
+  const talk = await conversation(9);
+  writeFileSync(roots, readFileSync(rootsFile(talk.signer), "utf8"), { flag: "a" });
+  packs["conversation"] = readFileSync(await packOf({ ...talk, signer: tools.exporter }));
   packs["partial"] = readFileSync(await packOf(signed, { sessions: [session(1)] }));
   packs["condensed"] = readFileSync(await packOf(signed, { condense: {} }));
 });
@@ -61,7 +65,7 @@ async function both(name: string, tar: Buffer) {
 }
 
 describe("a pack that nobody touched", () => {
-  for (const kind of ["whole", "partial", "condensed"])
+  for (const kind of ["whole", "partial", "condensed", "conversation"])
     test(`of kind ${kind} is valid to both verifiers`, async () => {
       const { ours, theirs } = await both(kind, packs[kind] ?? Buffer.alloc(0));
       expect(ours).toMatchObject({ kind: "pack" });

@@ -324,6 +324,10 @@ class Part:
             at += len(data)
             yield data
 
+    def at(self, begin, size):
+        self.opened.seek(self.begin + begin)
+        return self.opened.read(size)
+
     def lines(self):
         held, n = b"", 0
         for chunk in self.chunks():
@@ -768,6 +772,8 @@ class Graph:
         self.heads, self.tree, self.seen = {}, Tree(), set()
         self.condensed, self.open, self.checkpoints = {}, {}, {}
         self.moved, self.last_checkpoint, self.only_checkpoints = set(), "genesis", True
+        # Hashes of the arguments of calls to models.
+        self.model_calls = set()
 
     def chain(self, session, lamport, previous):
         head = self.heads.get(session, (0, "genesis"))
@@ -807,6 +813,8 @@ class Graph:
             raise ValueError("a parent is unknown")
         node_hash = sha256(data)
         self.body(value, node_hash)
+        if str(value["body"].get("tool", "")).startswith("model:"):
+            self.model_calls.add(value["body"].get("args_hash"))
         self.take(session, value["lamport"], node_hash)
         self.only_checkpoints = value["kind"] == "CHECKPOINT"
         if self.only_checkpoints:
@@ -1162,11 +1170,34 @@ class Pack:
             elif path == "replay/run.sh" and part.read() != RUN_SH:
                 raise Invalid(path, 0, "is not the script that packs have")
             elif path == "replay/inputs.jsonl":
-                for n, data in part.lines():
-                    self.input(path, n, data)
+                self.inputs(path, part)
 
-    @staticmethod
-    def input(path, n, data):
+    def inputs(self, path, part):
+        """Each input against its hash; a model call's arguments with the messages that they name in its list."""
+        named = set()
+        for n, data in part.lines():
+            if b'{"$input":"sha256:' in data:
+                named.update(self.input(path, n, data)[2])
+        # Where each message lies; None: redacted.
+        places, at = {}, 0
+        for n, data in part.lines():
+            id, value, messages = self.input(path, n, data)
+            if id in named:
+                if id in places:
+                    raise Invalid(path, n, f"the message {id} is there twice")
+                places[id] = None if value["redacted"] else (at, len(data))
+            at += len(data) + 1
+            for message in messages:
+                if message not in places:
+                    raise Invalid(path, n, f"names the message {message}, which is not before it")
+            if messages and not value["redacted"] and all(places[m] for m in messages):
+                whole = dict(value["value"])
+                whole[message_list(whole)] = [parse(part.at(*places[m]), 70)["value"] for m in messages]
+                if sha256(canonical(whole).encode("utf-8")) != id:
+                    raise Invalid(path, n, "hash is not the hash of the value with its messages")
+
+    def input(self, path, n, data):
+        """Its hash, the record, and the messages that it names: none where the value is whole."""
         try:
             value = parse(data, 70)
             if canonical(value).encode("utf-8") != data:
@@ -1174,11 +1205,33 @@ class Pack:
             closed(value, ["type", "hash", "redacted", "value"])
             if value["type"] != "atoll.dev/input/v1" or not isinstance(value["redacted"], bool):
                 raise ValueError("is no input")
-            a_hash(value["hash"], "hash")
-            if not value["redacted"] and sha256(canonical(value["value"]).encode("utf-8")) != value["hash"]:
+            id, redacted = a_hash(value["hash"], "hash"), value["redacted"]
+            if not redacted and sha256(canonical(value["value"]).encode("utf-8")) == id:
+                return id, value, []
+            messages = named_messages(value["value"])
+            if redacted:
+                return id, value, messages if id in self.graph.model_calls else []
+            if not messages:
                 raise ValueError("hash is not the hash of the value")
+            return id, value, messages
         except (ValueError, RecursionError) as error:
             raise Invalid(path, n, str(error)) from error
+
+
+def message_list(value):
+    """The member of a model call's arguments that holds its messages: a list of nothing but objects."""
+    if isinstance(value, dict):
+        for name in ("messages", "input"):
+            items = value.get(name)
+            if isinstance(items, list) and items and all(isinstance(item, dict) for item in items):
+                return name
+    return None
+
+
+def named_messages(value):
+    name = message_list(value)
+    hashes = [item["$input"] if list(item) == ["$input"] else None for item in value[name]] if name else []
+    return hashes if all(isinstance(h, str) and HASH.match(h) for h in hashes) else []
 
 
 def main():

@@ -17,3 +17,15 @@ test("what is added without end takes no more place and is still told apart", ()
   expect(many.has(98_999)).toBe(false);
   expect(many.has(99_000)).toBe(true);
 });
+
+test("of those with a size no more are remembered than may be together, and the last one always", () => {
+  const some = createRemembered<string>(10, 100);
+  some.add("a", 60);
+  some.add("b", 30);
+  some.add("b", 30);
+  expect([some.has("a"), some.has("b")]).toEqual([true, true]);
+  some.add("c", 20);
+  expect(["a", "b", "c"].map((v) => some.has(v))).toEqual([false, true, true]);
+  some.add("d", 1_000);
+  expect(["b", "c", "d"].map((v) => some.has(v))).toEqual([false, false, true]);
+});
