@@ -5,7 +5,7 @@ import { createServer } from "node:http";
 import { connect, createServer as createTcp, type Server } from "node:net";
 import { networkInterfaces } from "node:os";
 import { basename, join } from "node:path";
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from "vitest";
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test, vi } from "vitest";
 import { COMMAND_UID, type IslandExit, type IslandOptions, runIsland } from "../../sidecar/island/island.ts";
 
 const host =
@@ -250,10 +250,15 @@ test("a way out that appears later kills the command, and tells which", async ()
 test("told to stop, the command gets its signal; nothing is left behind", async () => {
   const stop = new AbortController();
   const before = readdirSync("/tmp").filter((name) => name.startsWith("atoll-island-"));
-  const { code, out } = await island(
-    "trap 'echo asked to stop; exit 3' TERM; echo up; while :; do sleep 0.1; done",
-    { signal: stop.signal, onProof: () => setTimeout(() => stop.abort(), 1500) },
-  );
+  const running = island("trap 'echo asked to stop; exit 3' TERM; echo up; while :; do sleep 0.1; done", {
+    signal: stop.signal,
+  });
+  await vi.waitFor(() => expect(readFileSync(join(work, "out"), "utf8")).toBe("up\n"), {
+    timeout: 60_000,
+    interval: 100,
+  });
+  stop.abort();
+  const { code, out } = await running;
   expect({ code, out }).toEqual({ code: 3, out: "up\nasked to stop\n" });
   expect(readdirSync("/tmp").filter((name) => name.startsWith("atoll-island-"))).toEqual(before);
 });
