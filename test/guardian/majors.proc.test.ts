@@ -43,7 +43,7 @@ test("ten thousand judgements have one hash on all majors of Node", { timeout: 3
     format: "esm",
     target: "node20",
     banner: {
-      js: 'import { createRequire } from "node:module"; const require = createRequire(import.meta.url);',
+      js: 'import { createRequire as ownRequire } from "node:module"; const require = ownRequire(import.meta.url);',
     },
     logLevel: "silent",
   });

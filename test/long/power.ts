@@ -59,7 +59,7 @@ buildSync({
   format: "esm",
   outfile: writerFile,
   banner: {
-    js: 'import { createRequire } from "node:module"; const require = createRequire(import.meta.url);',
+    js: 'import { createRequire as ownRequire } from "node:module"; const require = ownRequire(import.meta.url);',
   },
   nodePaths: [join(import.meta.dirname, "../../node_modules")],
   logLevel: "error",

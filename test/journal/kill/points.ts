@@ -49,7 +49,7 @@ export function bundledWorker(): string {
     format: "esm",
     outfile: file,
     banner: {
-      js: 'import { createRequire } from "node:module"; const require = createRequire(import.meta.url);',
+      js: 'import { createRequire as ownRequire } from "node:module"; const require = ownRequire(import.meta.url);',
     },
     nodePaths: [join(import.meta.dirname, "../../../node_modules")],
     logLevel: "error",

@@ -50,7 +50,7 @@ function bundled(home: string, name: string): string {
     outfile: file,
     external: ["pg-native"],
     banner: {
-      js: 'import { createRequire } from "node:module"; const require = createRequire(import.meta.url);',
+      js: 'import { createRequire as ownRequire } from "node:module"; const require = ownRequire(import.meta.url);',
     },
     logLevel: "error",
   });
