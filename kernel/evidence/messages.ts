@@ -113,7 +113,7 @@ export function wholeValue(value: JsonValue, messages: readonly JsonValue[]): Js
  * How far back in a journal a message that is named was written at most: by number of inputs and by their characters.
  * The writer writes it again beyond that, so that whoever reads a journal from its beginning needs no more memory.
  */
-export const WINDOW = { inputs: 16_384, characters: 32 << 20 };
+export const WINDOW = { inputs: 4_096, characters: 8 << 20 };
 
 export const REDACTED = Symbol("redacted");
 export type MessageText = string | typeof REDACTED;
