@@ -27,7 +27,7 @@ import { createThrottle } from "./throttle.ts";
 
 export { createRepeats } from "./repeats.ts";
 export type { Repeats } from "./repeats.ts";
-export { written } from "./paper.ts";
+export { judgedOf, written } from "./paper.ts";
 export { createThrottle } from "./throttle.ts";
 export type { Throttle } from "./throttle.ts";
 export type {

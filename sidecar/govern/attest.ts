@@ -3,7 +3,6 @@
 import { makeId, timestampOf } from "../../kernel/contracts/contracts.ts";
 import type {
   Facts,
-  Hash,
   Input,
   Policy,
   Receipt,
@@ -11,7 +10,7 @@ import type {
   SessionId,
   ToolCall,
 } from "../../kernel/contracts/contracts.ts";
-import { written } from "../../kernel/executor/executor.ts";
+import { judgedOf, written } from "../../kernel/executor/executor.ts";
 import type { createThrottle } from "../../kernel/executor/executor.ts";
 import type { Verdict } from "../../kernel/guardian/guardian.ts";
 import {
@@ -47,7 +46,10 @@ export async function attest(
   const passed = verdict.verdict !== "DENY";
   const stood = passed ? 1 : throttle.refusal(facts.session.id, nowMs);
   const paper = written({ call, policy, facts });
-  const judged = judgedOf(call, policy, facts, verdict, paper.factsHash);
+  const judged = judgedOf({ call, policy, facts }, verdict, paper.factsHash, {
+    receiptId: makeId("rcp", sixteen()),
+    decisionId: makeId("dec", sixteen()),
+  });
   const receipt = passed
     ? permittedReceipt(judged, { effectId: "", expiresAt: timestampOf(nowMs + policy.lifetimeMs) })
     : stood > 1
@@ -63,27 +65,6 @@ export async function attest(
     refusal: { code: verdict.code, detail: verdict.detail, stamp, begun: false },
     receipt,
     output: null,
-  };
-}
-
-function judgedOf(call: ToolCall, policy: Policy, facts: Facts, verdict: Verdict, factsHash: Hash) {
-  const p = facts.principal;
-  return {
-    receiptId: makeId("rcp", sixteen()),
-    decisionId: makeId("dec", sixteen()),
-    callId: call.callId,
-    principal: p.state === "verified" ? p.id : "",
-    delegator: p.state === "verified" ? p.delegator : "",
-    tool: call.target,
-    effectClass: verdict.effect,
-    source: call.source,
-    ruleId: verdict.ruleId,
-    argsHash: call.argsHash,
-    policyHash: policy.hash,
-    ceilingHash: verdict.gates.includes("ceiling") ? policy.ceilingHash : ("" as const),
-    overlays: [],
-    gatesRan: verdict.gates,
-    factsHash,
   };
 }
 
