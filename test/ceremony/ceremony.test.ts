@@ -2,9 +2,10 @@ import { expect, test } from "vitest";
 import type { ApprovalId, JsonObject } from "../../kernel/contracts/contracts.ts";
 import type { Signer } from "../../kernel/crypto/crypto.ts";
 import { signAssertion, signOverride, signReview } from "../../kernel/escalation/ceremony/ceremony.ts";
-import { approvers, bundleKey, ceremonyDoc, codeOf, overrider, toyKey, world } from "./world.ts";
+import { approvers, bundleKey, ceremonyDoc, codeOf, overrider, world } from "./world.ts";
+import { quickKey } from "../quick-key.ts";
 
-const [ann = toyKey(""), bob = toyKey(""), cyd = toyKey("")] = approvers;
+const [ann = quickKey(""), bob = quickKey(""), cyd = quickKey("")] = approvers;
 type World = ReturnType<typeof world>;
 const challengeOf = (w: World, id: ApprovalId): JsonObject =>
   w.ceremonies.get(id)?.challenge ?? expect.fail("no such approval");
@@ -95,7 +96,7 @@ test("who signs bundles, or is not asked, or did not hold, or confirms another t
   const [w, id] = await escalated();
   const no = { ok: false };
   expect(await say(w, id, bundleKey)).toMatchObject(no);
-  expect(await say(w, id, toyKey("eve"))).toMatchObject(no);
+  expect(await say(w, id, quickKey("eve"))).toMatchObject(no);
   expect(await say(w, id, ann, "approve", 2999)).toMatchObject({ ...no, reason: "it was signed too soon" });
   const good = signAssertion(
     challengeOf(w, id),

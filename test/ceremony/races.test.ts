@@ -1,7 +1,8 @@
 import fc from "fast-check";
 import { expect, test } from "vitest";
 import { signAssertion, signOverride } from "../../kernel/escalation/ceremony/ceremony.ts";
-import { approvers, codeOf, overrider, toyKey, world } from "./world.ts";
+import { approvers, codeOf, overrider, world } from "./world.ts";
+import { quickKey } from "../quick-key.ts";
 
 const step = fc.oneof(
   { weight: 4, arbitrary: fc.record({ do: fc.constant("approve" as const), who: fc.nat(2) }) },
@@ -72,7 +73,7 @@ test("over random races of approve, reject, expire, override and restart no quor
                 expect(at - k.since).toBeGreaterThanOrEqual(60);
               }
             } else if (open !== undefined && of !== undefined) {
-              const key = approvers[s.who] ?? toyKey("");
+              const key = approvers[s.who] ?? quickKey("");
               const answer =
                 s.do === "override"
                   ? signOverride(open.challenge, "now", w.wall, s.who === 0 ? overrider : key)

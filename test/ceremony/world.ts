@@ -1,10 +1,7 @@
 // A guardian with a two-of-three ceremony whose clocks the test holds.
 
-import { hash as digest } from "node:crypto";
-import { keyIdFrom, signatureFrom } from "../../kernel/contracts/contracts.ts";
 import type { ApprovalId, Facts, JsonObject, Policy } from "../../kernel/contracts/contracts.ts";
 import { timestampOf } from "../../kernel/contracts/contracts.ts";
-import type { Signer, Verifier } from "../../kernel/crypto/crypto.ts";
 import { createCeremonies } from "../../kernel/escalation/ceremony/ceremony.ts";
 import type { Ceremonies } from "../../kernel/escalation/ceremony/ceremony.ts";
 import { createExecutor } from "../../kernel/executor/executor.ts";
@@ -12,20 +9,11 @@ import type { Executor, Result } from "../../kernel/executor/executor.ts";
 import { compilePolicy } from "../../kernel/policy/policy.ts";
 import { trustRoots } from "../../kernel/trust/trust.ts";
 import { callOf, factsOf, memoryJournal, quickSigner, sampleDoc } from "../guardian/sample.ts";
+import { quickKey } from "../quick-key.ts";
 
-/** A key whose signature is a keyed hash: as binding as a real one to whoever holds no secret, and quick. */
-export function toyKey(name: string): Signer & Verifier {
-  const sign = (text: string) => signatureFrom(digest("sha512", `${name}\n${text}`, "hex"), "sig");
-  return {
-    keyId: keyIdFrom(`ed25519:${digest("sha256", name, "hex").slice(0, 16)}`, "key_id"),
-    publicKey: new Uint8Array(32),
-    sign,
-    verify: (text, sig) => sign(text) === sig,
-  };
-}
-export const approvers = ["ann", "bob", "cyd"].map(toyKey);
-export const overrider = toyKey("oda");
-export const bundleKey = toyKey("bundle");
+export const approvers = ["ann", "bob", "cyd"].map(quickKey);
+export const overrider = quickKey("oda");
+export const bundleKey = quickKey("bundle");
 const roots = trustRoots([
   ...approvers.map((k) => ({ role: "approver" as const, keyId: k.keyId, verifier: k })),
   { role: "override", keyId: overrider.keyId, verifier: overrider },

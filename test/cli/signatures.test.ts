@@ -18,7 +18,7 @@ import { newSigner } from "../journal/scene.ts";
 import { journalOf, packOf, rootsFile } from "../evidence/packs.ts";
 import { cook } from "../evidence/recipes.ts";
 import type { Recipe } from "../evidence/recipes.ts";
-import { vectorsFolder } from "../vectors.ts";
+import { expectVectors } from "../crypto/vectors.ts";
 
 hashes.sha512 = sha512;
 const RUNS = Number(process.env["ATOLL_SIGNATURE_RUNS"] ?? 500);
@@ -49,30 +49,16 @@ test("libsodium is there, keeps the key's name, and makes one verifier of a key"
 });
 
 test("the Ed25519 vectors: 151 of 151 by libsodium", () => {
-  const folder = vectorsFolder();
-  if (folder === undefined) return;
   const { crypto_sign_verify_detached: check } = createRequire(import.meta.url)("sodium-native");
-  const file = JSON.parse(readFileSync(join(folder, "ed25519", "ed25519_test.json"), "utf8"));
-  const wrong: string[] = [];
-  let count = 0;
-  for (const group of file.testGroups)
-    for (const t of group.tests) {
-      count++;
-      const raw = Buffer.from(group.publicKey.pk, "hex");
-      // The vectors sign bytes and we sign text: those that are no text go to the library itself.
-      const message = Buffer.from(t.msg, "hex");
-      const text = message.toString("utf8");
-      const expected = t.result === "valid";
-      const got = Buffer.from(text, "utf8").equals(message)
-        ? verdicts(raw, text, t.sig)
-        : [
-            isSignature(t.sig) &&
-              isSoundPoint(Buffer.from(t.sig, "hex").subarray(0, 32)) &&
-              check(Buffer.from(t.sig, "hex"), message, raw),
-          ];
-      if (got.some((v) => v !== expected)) wrong.push(`${t.tcId}: ${got.join()}, expected ${expected}`);
-    }
-  expect([count, wrong]).toEqual([151, []]);
+  expectVectors({
+    ofText: verdicts,
+    // By the library itself, after the same look at the point.
+    ofBytes: (raw, bytes, sig) => [
+      isSignature(sig) &&
+        isSoundPoint(Buffer.from(sig, "hex").subarray(0, 32)) &&
+        check(Buffer.from(sig, "hex"), bytes, raw),
+    ],
+  });
 });
 
 describe("platform and libsodium have one verdict", () => {

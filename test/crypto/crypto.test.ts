@@ -1,6 +1,4 @@
 import { createPublicKey, generateKeyPairSync, verify as platformVerify } from "node:crypto";
-import { readFileSync } from "node:fs";
-import { join } from "node:path";
 import { Point, etc } from "@noble/ed25519";
 import { sha512 } from "@noble/hashes/sha2.js";
 import * as fc from "fast-check";
@@ -9,7 +7,7 @@ import { isSignature } from "../../kernel/contracts/contracts.ts";
 import * as platform from "../../kernel/crypto/crypto.ts";
 import * as portable from "../../kernel/crypto/noble.ts";
 import { isSoundPoint } from "../../kernel/crypto/points.ts";
-import { vectorsFolder } from "../vectors.ts";
+import { expectVectors } from "./vectors.ts";
 
 // The portable implementation takes milliseconds a signature; ATOLL_SIGNATURE_RUNS=10000 is for a long look: half a
 // minute of processor time, and as much more as a busy machine takes.
@@ -69,24 +67,8 @@ test("both implementations hash the same", () => {
 });
 
 test("the Ed25519 vectors: 151 of 151 by both", () => {
-  const folder = vectorsFolder();
-  if (folder === undefined) return;
-  const file = JSON.parse(readFileSync(join(folder, "ed25519", "ed25519_test.json"), "utf8"));
-  const wrong: string[] = [];
-  let count = 0;
-  for (const group of file.testGroups)
-    for (const t of group.tests) {
-      count++;
-      const raw = Buffer.from(group.publicKey.pk, "hex");
-      // The vectors sign bytes and we sign text: those that are no text go to the same code by the platform's key.
-      const message = Buffer.from(t.msg, "hex");
-      const text = message.toString("utf8");
-      const isText = Buffer.from(text, "utf8").equals(message);
-      const expected = t.result === "valid";
-      const got = isText ? verdicts(raw, text, t.sig) : verdictsOfBytes(raw, message, t.sig);
-      if (got.some((v) => v !== expected)) wrong.push(`${t.tcId}: ${got.join()}, expected ${expected}`);
-    }
-  expect([count, wrong]).toEqual([151, []]);
+  // By the platform's own key where the bytes are no text.
+  expectVectors({ ofText: verdicts, ofBytes: verdictsOfBytes });
 });
 
 function verdictsOfBytes(raw: Uint8Array, message: Uint8Array, sig: string): boolean[] {
