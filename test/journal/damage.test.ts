@@ -1,7 +1,7 @@
 // Records torn, cut off and flipped: the longest valid prefix is kept, and what is damaged is named.
 import { randomBytes } from "node:crypto";
 import { describe, expect, test } from "vitest";
-import { sha256, verifierFromRaw } from "../../kernel/crypto/crypto.ts";
+import { verifierFromRaw } from "../../kernel/crypto/crypto.ts";
 import { readEntry } from "../../kernel/evidence/evidence.ts";
 import { createGraphCheck } from "../../kernel/proofgraph/proofgraph.ts";
 import { JournalRefused, openJournal } from "../../sidecar/journal/journal.ts";
@@ -11,6 +11,11 @@ import { decisions, newSigner } from "./scene.ts";
 import { player, tape } from "./tape.ts";
 import type { Files } from "./tape.ts";
 
+/**
+ * Bytes and bits between two places that are tried. ATOLL_DAMAGE_STRIDE=1 tries every one, in a store of 200 nodes for
+ * the bits: some twenty minutes.
+ */
+const STRIDE = Number(process.env["ATOLL_DAMAGE_STRIDE"] ?? 0);
 const signer = newSigner();
 const opened = (disk: Disk, checkpointNodes = 1_000_000, segmentBytes = 64 << 10) =>
   openJournal({
@@ -60,7 +65,7 @@ describe("a log that was cut or torn (4.1)", () => {
     const { files, bytes, ends } = await killed(8);
     const used = ends.at(-1) ?? 0;
     const wrong: string[] = [];
-    const step = 1009;
+    const step = STRIDE || 1009;
     const places = new Set(ends.flatMap((e) => [e - 1, e, e + 1]));
     for (let cut = 0; cut < used; cut += step) places.add(cut);
     for (const cut of places) {
@@ -82,7 +87,7 @@ describe("a log that was cut or torn (4.1)", () => {
     const wrong: string[] = [];
     for (const [n, end] of ends.entries()) {
       const begin = ends[n - 1] ?? 0;
-      for (let split = begin; split < end - 1; split += 307)
+      for (let split = begin; split < end - 1; split += STRIDE || 307)
         for (const fill of [0x00, 0x20, 0x0a]) {
           const torn = Buffer.from(bytes.subarray(0, end));
           torn.fill(fill, split, end);
@@ -112,7 +117,7 @@ describe("a log that was cut or torn (4.1)", () => {
 
 describe("a bit that was flipped", () => {
   test("anywhere in a log is found, in the record where it is", async () => {
-    const { bytes, ends } = await killed(30, 512 << 10);
+    const { bytes, ends } = await killed(STRIDE === 1 ? 100 : 30, 8 << 20);
     const verifier = verifierFromRaw(signer.publicKey);
     let flips = 0;
     let at = 0;
@@ -123,7 +128,7 @@ describe("a bit that was flipped", () => {
       const judge = (candidate: Uint8Array): boolean => {
         try {
           const entry = readEntry(candidate);
-          if (entry.kind === "input") return sha256(Buffer.from(candidate)) === sha256(Buffer.from(line));
+          if (entry.kind === "input") return true;
           const check = createGraphCheck({
             order: "journal",
             keyOf: (id) => (id === verifier.keyId ? verifier : "TRUST_KEY_UNKNOWN"),
@@ -136,13 +141,15 @@ describe("a bit that was flipped", () => {
       };
       if (!judge(line)) missed.push(`record ${n} is not valid unflipped`);
       // A stride that is prime to eight and to a record's parts.
-      for (let bit = n % 211; bit < line.byteLength * 8; bit += 211) {
+      const step = STRIDE || 211;
+      for (let bit = n % step; bit < line.byteLength * 8; bit += step) {
         const flipped = Buffer.from(line);
         const byte = bit >> 3;
         flipped[byte] = (flipped[byte] ?? 0) ^ (1 << (bit & 7));
-        if (flipped[byte] === 0x0a) continue;
         flips++;
-        if (judge(flipped)) missed.push(`record ${n} bit ${bit}`);
+        // A new end of line leaves what is before it as the record.
+        if (judge(flipped[byte] === 0x0a ? flipped.subarray(0, byte) : flipped))
+          missed.push(`record ${n} bit ${bit}`);
       }
       const entry = readEntry(line);
       if (entry.kind === "node") {
