@@ -38,18 +38,28 @@ export async function atoll(argv: readonly string[], io: Io): Promise<number> {
     const run = await command.load();
     return await run(rest, io);
   } catch (e) {
-    io.stderr.write(`atoll ${name}: ${messageOf(e)}\n${e instanceof UsageError ? `${e.usage}\n` : ""}`);
+    if (e instanceof UsageError) io.stderr.write(`atoll ${name}: ${e.message}\n${e.usage}\n`);
+    else if (isMisspelt(e))
+      io.stderr.write(`atoll ${name}: ${firstSentence(e)}; \`atoll ${name} --help\` lists them\n`);
+    else io.stderr.write(`atoll ${name}: ${messageOf(e)}\n`);
     return isBadInput(e) ? 2 : 1;
   }
 }
+
+/** An option that there is not, or one without its value. */
+const isMisspelt = (e: unknown): e is Error =>
+  e instanceof Error && "code" in e && String(e.code).startsWith("ERR_PARSE_ARGS");
+
+/** Node goes on with advice about `--` that is wrong for a misspelt option. */
+const firstSentence = (e: Error): string => e.message.split(/\.\s/, 1)[0] ?? e.message;
 
 const isBadInput = (e: unknown): boolean =>
   e instanceof UsageError ||
   e instanceof ContractError ||
   e instanceof JsonError ||
+  isMisspelt(e) ||
   (e instanceof Error &&
-    (e.name === "SourceError" ||
-      ("code" in e && /^(ERR_PARSE_ARGS|ENOENT|EISDIR|EACCES)/.test(String(e.code)))));
+    (e.name === "SourceError" || ("code" in e && /^(ENOENT|EISDIR|EACCES)/.test(String(e.code)))));
 
 if (import.meta.main) {
   // A reader that closes the pipe early (`| head`) is no failure of ours.

@@ -82,10 +82,7 @@ export const COMMANDS: Readonly<Record<string, Entry>> = {
   },
   decide: {
     summary: "judge one call from files",
-    load: async () => {
-      const { decideCommand } = await import("./decide.ts");
-      return async (argv, io) => decideCommand(argv, io);
-    },
+    load: async () => (await import("./decide.ts")).decideCall,
   },
   wasm: {
     summary: "run a WASM module in the sandbox, or say why it would be refused",

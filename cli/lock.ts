@@ -1,7 +1,8 @@
 // `atoll lock`: the egress lock of a network namespace: its rules as text, loading them, and what they have counted.
-import { execFileSync } from "node:child_process";
+import { spawnSync } from "node:child_process";
 import { parseArgs } from "node:util";
 import {
+  GENERATIONS,
   type LoadedLock,
   lockDifferences,
   lockRules,
@@ -9,21 +10,33 @@ import {
   nextGeneration,
   readListing,
 } from "../sidecar/lock/lock.ts";
+import { UsageError } from "./io.ts";
+import type { Io } from "./io.ts";
 
-export const LOCK_USAGE = `usage: atoll lock rules [--generation N]      print the rule set, as \`nft -f\` reads it
+const USAGE = `usage: atoll lock rules [--generation N]      print the rule set, as \`nft -f\` reads it
        atoll lock apply [--pid PID]           load it; a lock already there is replaced by its next generation
        atoll lock status [--pid PID] [--json] compare what is loaded with the rule set, and print its counters
 \`--pid\` names a process whose network namespace is meant (a pod's, seen from its node). apply and status need
-NET_ADMIN there and the program nft. status exits 0 when the lock is whole, 1 when it is missing or altered.`;
+NET_ADMIN there and the program nft.
+exit 0 printed, loaded or whole; 1 missing, altered, or not to be read or loaded; 2 wrong use`;
 
-type Output = { write(text: string): unknown };
-export type LockIo = { readonly stdout: Output; readonly stderr: Output };
+const numberOf = (name: string, text: string, most: number): number => {
+  if (!/^[0-9]{1,9}$/.test(text) || Number(text) > most)
+    throw new UsageError(`\`--${name}\` is a whole number up to ${most}`, USAGE);
+  return Number(text);
+};
 
-class Usage extends Error {}
-
-const integer = (name: string, value: string): number => {
-  if (!/^[0-9]{1,9}$/.test(value)) throw new Usage(`--${name} \`${value}\` is not a whole number`);
-  return Number(value);
+/** A program that is missing or fails is no wrong use: what it said, and nothing of how it was called. */
+const ran = (program: string, args: readonly string[], input: string): string => {
+  const { error, status, stdout, stderr } = spawnSync(program, args, {
+    input,
+    encoding: "utf8",
+    timeout: 10_000,
+  });
+  if (error !== undefined)
+    throw new Error(`the program \`${program}\` does not run: ${error.message}; it is needed, and NET_ADMIN`);
+  if (status !== 0) throw new Error(stderr.trim() || `\`${program}\` ended with ${status}`);
+  return stdout;
 };
 
 const nft = (pid: number | undefined, args: readonly string[], input = ""): string => {
@@ -32,7 +45,7 @@ const nft = (pid: number | undefined, args: readonly string[], input = ""): stri
     "nft",
     ...args,
   ];
-  return execFileSync(program, rest, { input, stdio: ["pipe", "pipe", "pipe"], timeout: 10_000 }).toString();
+  return ran(program, rest, input);
 };
 
 /** The loaded lock, or undefined when this namespace has none. */
@@ -46,14 +59,14 @@ const loadedLock = (pid: number | undefined): LoadedLock | undefined => {
 /** The rule set as the kernel would list it: loaded into a namespace that exists only for this. */
 const expectedLock = (generation: number): LoadedLock =>
   readListing(
-    execFileSync("unshare", ["--net", "sh", "-c", `nft -f - && nft -j list table inet ${LOCK_TABLE}`], {
-      input: lockRules({ generation }),
-      stdio: ["pipe", "pipe", "pipe"],
-      timeout: 10_000,
-    }).toString(),
+    ran(
+      "unshare",
+      ["--net", "sh", "-c", `nft -f - && nft -j list table inet ${LOCK_TABLE}`],
+      lockRules({ generation }),
+    ),
   );
 
-const status = (pid: number | undefined, json: boolean, io: LockIo): number => {
+const status = (pid: number | undefined, json: boolean, io: Io): number => {
   const loaded = loadedLock(pid);
   const differences =
     loaded === undefined
@@ -84,16 +97,27 @@ const status = (pid: number | undefined, json: boolean, io: LockIo): number => {
   return whole ? 0 : 1;
 };
 
-const run = (argv: readonly string[], io: LockIo): number => {
-  const [verb, ...rest] = argv;
-  const { values } = parseArgs({
-    args: rest,
-    options: { pid: { type: "string" }, generation: { type: "string" }, json: { type: "boolean" } },
+export async function lock(argv: readonly string[], io: Io): Promise<number> {
+  const { values, positionals } = parseArgs({
+    args: [...argv],
+    allowPositionals: true,
+    options: {
+      pid: { type: "string" },
+      generation: { type: "string", default: "0" },
+      json: { type: "boolean" },
+      help: { type: "boolean", short: "h" },
+    },
   });
-  const pid = values.pid === undefined ? undefined : integer("pid", values.pid);
+  if (values.help === true) {
+    io.stdout.write(`${USAGE}\n`);
+    return 0;
+  }
+  const [verb, ...more] = positionals;
+  if (more.length > 0) throw new UsageError("one of rules, apply and status", USAGE);
+  const pid = values.pid === undefined ? undefined : numberOf("pid", values.pid, 4_194_304);
   switch (verb) {
     case "rules":
-      io.stdout.write(lockRules({ generation: integer("generation", values.generation ?? "0") }));
+      io.stdout.write(lockRules({ generation: numberOf("generation", values.generation, GENERATIONS - 1) }));
       return 0;
     case "apply": {
       const loaded = loadedLock(pid);
@@ -105,23 +129,8 @@ const run = (argv: readonly string[], io: LockIo): number => {
     case "status":
       return status(pid, values.json === true, io);
     case undefined:
-      throw new Usage("what to do is missing");
+      throw new UsageError("rules, apply or status is needed", USAGE);
     default:
-      throw new Usage(`\`${verb}\` is none of rules, apply, status`);
+      throw new UsageError(`\`${verb}\` is none of rules, apply and status`, USAGE);
   }
-};
-
-/** Exit code 0 done, 1 the lock is not whole or could not be loaded or read, 2 wrong use. */
-export const lock = async (argv: readonly string[], io: LockIo): Promise<number> => {
-  try {
-    return run(argv, io);
-  } catch (error) {
-    const message = error instanceof Error ? error.message : String(error);
-    const misuse =
-      error instanceof Usage ||
-      error instanceof RangeError ||
-      (error instanceof TypeError && "code" in error);
-    io.stderr.write(misuse ? `atoll lock: ${message}\n${LOCK_USAGE}\n` : `atoll lock: ${message.trim()}\n`);
-    return misuse ? 2 : 1;
-  }
-};
+}

@@ -7,6 +7,8 @@ import { ContractError, isObject } from "../../kernel/contracts/contracts.ts";
 import type { PolicyDoc } from "../../kernel/contracts/contracts.ts";
 import { lintPolicy } from "../../kernel/policy/policy.ts";
 import type { LintFinding as KernelFinding } from "../../kernel/policy/policy.ts";
+import { UsageError } from "../io.ts";
+import type { Io } from "../io.ts";
 import { load, shaped } from "./load.ts";
 import { readPolicySource, show, SourceError } from "./read.ts";
 import type { Finding, Place, Source } from "./read.ts";
@@ -22,18 +24,12 @@ export { runSuite } from "./suite.ts";
 export { changes, compare } from "./changes.ts";
 export type { Change, Comparison, Turned } from "./changes.ts";
 
-export interface Io {
-  readonly stdout: { write(text: string): unknown };
-  readonly stderr: { write(text: string): unknown };
-}
-
-export const LINT_USAGE = `usage: atoll bundle lint DIR|FILE [--ceiling DIR|FILE] [--json]
+const LINT_USAGE = `usage: atoll bundle lint DIR|FILE [--ceiling DIR|FILE] [--json]
   --ceiling  the P0 document above a P1 (budgets are compared), or the P1 below a P0 (its bans are matched)
-exit 0 clean, 1 findings (warnings too), 2 unreadable
-`;
+exit 0 clean, 1 findings (warnings too), 2 unreadable`;
 
 /** `atoll bundle lint`: what the compiler refuses, and what it would accept and a person would regret. */
-export function lint(argv: readonly string[], io: Io): number {
+export async function lint(argv: readonly string[], io: Io): Promise<number> {
   const args = parseArgs({
     args: [...argv],
     allowPositionals: true,
@@ -43,11 +39,12 @@ export function lint(argv: readonly string[], io: Io): number {
       help: { type: "boolean", short: "h" },
     },
   });
-  const [path] = args.positionals;
-  if (args.values.help === true || path === undefined) {
-    (args.values.help === true ? io.stdout : io.stderr).write(LINT_USAGE);
-    return args.values.help === true ? 0 : 2;
+  if (args.values.help === true) {
+    io.stdout.write(`${LINT_USAGE}\n`);
+    return 0;
   }
+  const [path, ...more] = args.positionals;
+  if (path === undefined || more.length > 0) throw new UsageError("one folder or file is needed", LINT_USAGE);
   try {
     const above = args.values.ceiling === undefined ? undefined : readPolicySource(args.values.ceiling);
     const found = lintSource(readPolicySource(path), above);
@@ -87,13 +84,12 @@ function sound(source: Source): PolicyDoc | undefined {
   }
 }
 
-export const TEST_USAGE = `usage: atoll bundle test DIR [--policy DIR|FILE] [--junit FILE] [--json]
+const TEST_USAGE = `usage: atoll bundle test DIR [--policy DIR|FILE] [--junit FILE] [--json]
   runs every *.test.yaml of DIR against the policy in DIR (or --policy); a test file may name its \`ceiling:\`
-exit 0 all as expected, 1 a difference or a rule that no test reaches, 2 unreadable
-`;
+exit 0 all as expected, 1 a difference or a rule that no test reaches, 2 unreadable`;
 
 /** `atoll bundle test`: calls and facts to expected verdicts, with the rules that were reached. */
-export function test(argv: readonly string[], io: Io): number {
+export async function test(argv: readonly string[], io: Io): Promise<number> {
   const args = parseArgs({
     args: [...argv],
     allowPositionals: true,
@@ -104,11 +100,12 @@ export function test(argv: readonly string[], io: Io): number {
       help: { type: "boolean", short: "h" },
     },
   });
-  const [folder] = args.positionals;
-  if (args.values.help === true || folder === undefined) {
-    (args.values.help === true ? io.stdout : io.stderr).write(TEST_USAGE);
-    return args.values.help === true ? 0 : 2;
+  if (args.values.help === true) {
+    io.stdout.write(`${TEST_USAGE}\n`);
+    return 0;
   }
+  const [folder, ...more] = args.positionals;
+  if (folder === undefined || more.length > 0) throw new UsageError("one folder is needed", TEST_USAGE);
   try {
     const files = testFiles(folder);
     if (files.length === 0) throw new ContractError(folder, "has no *.test.yaml");
@@ -120,7 +117,8 @@ export function test(argv: readonly string[], io: Io): number {
       const tests = readPolicySource(file).value;
       const named = isObject(tests) ? tests["ceiling"] : undefined;
       const above = typeof named === "string" ? readPolicySource(join(dirname(file), named)) : undefined;
-      suites.push({ file, result: runSuite(load(source, above), ruleIds, tests) });
+      const policy = load(source, above);
+      suites.push({ file, result: inFile(file, () => runSuite(policy, ruleIds, tests)) });
     }
     if (args.values.junit !== undefined) writeFileSync(args.values.junit, junit(suites));
     const reached = new Set(suites.flatMap((s) => s.result.coverage.covered));
@@ -143,6 +141,15 @@ export function test(argv: readonly string[], io: Io): number {
   }
 }
 
+/** What is wrong with a test says its path in the file; here, in which file. */
+function inFile<T>(file: string, run: () => T): T {
+  try {
+    return run();
+  } catch (e) {
+    throw e instanceof ContractError ? new ContractError(file, e.message) : e;
+  }
+}
+
 const testFiles = (folder: string): readonly string[] =>
   statSync(folder).isDirectory()
     ? readdirSync(folder, { recursive: true, encoding: "utf8" })
@@ -151,18 +158,17 @@ const testFiles = (folder: string): readonly string[] =>
         .map((f) => join(folder, f))
     : [folder];
 
-export const SCHEMA_USAGE = `usage: atoll bundle schema [--reference]
+const SCHEMA_USAGE = `usage: atoll bundle schema [--reference]
   prints the JSON Schema of a policy document; name it in a policy's first line:
   # yaml-language-server: $schema=policy.schema.json
-  --reference  the reference page instead
-`;
+  --reference  the reference page instead`;
 
-export function schema(argv: readonly string[], io: Io): number {
+export async function schema(argv: readonly string[], io: Io): Promise<number> {
   const args = parseArgs({
     args: [...argv],
     options: { reference: { type: "boolean" }, help: { type: "boolean", short: "h" } },
   });
-  if (args.values.help === true) io.stdout.write(SCHEMA_USAGE);
+  if (args.values.help === true) io.stdout.write(`${SCHEMA_USAGE}\n`);
   else
     io.stdout.write(
       args.values.reference === true ? policyReference() : `${JSON.stringify(policySchema, null, 2)}\n`,

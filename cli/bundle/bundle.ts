@@ -6,19 +6,10 @@ import type { Command, Io } from "../io.ts";
 const VERBS: Readonly<Record<string, () => Promise<Command>>> = {
   build: async () => (await import("./build.ts")).build,
   verify: async () => (await import("./verify.ts")).verify,
-  lint: async () => {
-    const { lint } = await import("../authoring/authoring.ts");
-    return async (argv, io) => lint(argv, io);
-  },
-  test: async () => {
-    const { test } = await import("../authoring/authoring.ts");
-    return async (argv, io) => test(argv, io);
-  },
+  lint: async () => (await import("../authoring/authoring.ts")).lint,
+  test: async () => (await import("../authoring/authoring.ts")).test,
   diff: async () => (await import("./diff.ts")).diff,
-  schema: async () => {
-    const { schema } = await import("../authoring/authoring.ts");
-    return async (argv, io) => schema(argv, io);
-  },
+  schema: async () => (await import("../authoring/authoring.ts")).schema,
 };
 const USAGE = `usage: atoll bundle ${Object.keys(VERBS).join("|")} …
 \`atoll bundle VERB --help\` says more.`;

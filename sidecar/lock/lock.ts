@@ -24,7 +24,7 @@ export const LOCK_TABLE = "atoll_lock";
 export const LOCK_FILE = "/etc/atoll/lock.nft";
 
 const MARK_BASE = 0x0a70_0000;
-const GENERATIONS = 0x1000;
+export const GENERATIONS = 0x1000;
 
 /**
  * The two connection marks of one generation: flows across the pod's border, and flows on loopback. A reload

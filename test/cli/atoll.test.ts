@@ -4,59 +4,64 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { expect, test } from "vitest";
 import { parseAllDocuments } from "yaml";
-import { atoll } from "../../cli/atoll.ts";
 import { readBundleFile } from "../../cli/bundle/bundle.ts";
 import { COMMANDS } from "../../cli/commands.ts";
+import { typed } from "./typed.ts";
 
 const folder = mkdtempSync(join(tmpdir(), "atoll-cli-"));
 const at = (name: string) => join(folder, name);
 
-async function run(argv: readonly string[], stdin: string | Uint8Array = "") {
-  const out: string[] = [];
-  const err: string[] = [];
-  const text = (t: string | Uint8Array) => (typeof t === "string" ? t : new TextDecoder().decode(t));
-  const code = await atoll(argv, {
-    stdin: (async function* () {
-      yield stdin;
-    })(),
-    stdout: { write: (t) => out.push(text(t)) },
-    stderr: { write: (t) => err.push(text(t)) },
-    env: {},
-  });
-  return { code, out: out.join(""), err: err.join("") };
-}
-
 test("the command line says what it can do, and every command has help", async () => {
-  expect(await run(["--help"])).toMatchObject({ code: 0, out: expect.stringContaining("usage: atoll") });
-  expect(await run([])).toMatchObject({ code: 2, err: expect.stringContaining("usage: atoll") });
-  expect(await run(["constructor"])).toMatchObject({ code: 2, err: expect.stringContaining("no command") });
-  for (const name of Object.keys(COMMANDS).filter((n) => n !== "lock"))
-    expect(await run([name, "--help"])).toMatchObject({
-      code: 0,
-      out: expect.stringContaining(`usage: atoll ${name}`),
-    });
-  expect(await run(["keygen", "--nonsense"])).toMatchObject({ code: 2 });
+  expect(await typed(["--help"])).toMatchObject({ code: 0, out: expect.stringContaining("usage: atoll") });
+  expect(await typed([])).toMatchObject({ code: 2, err: expect.stringContaining("usage: atoll") });
+  expect(await typed(["constructor"])).toMatchObject({ code: 2, err: expect.stringContaining("no command") });
 });
 
+const VERBS: Readonly<Record<string, readonly string[]>> = {
+  bundle: ["build", "verify", "lint", "test", "diff", "schema"],
+  keys: ["rotate", "revoke"],
+  ledger: ["serve", "status", "verify", "registry"],
+  lock: ["rules", "apply", "status"],
+  wasm: ["run", "inspect", "replay"],
+};
+const calls = Object.keys(COMMANDS).flatMap((name) => [[name], ...(VERBS[name] ?? []).map((v) => [name, v])]);
+test.each(calls.map((words) => [words.join(" "), words]))(
+  "atoll %s has help, and refuses an option that it has not",
+  async (_, words) => {
+    const [name = ""] = words;
+    expect(await typed([...words, "--help"])).toMatchObject({
+      code: 0,
+      out: expect.stringMatching(new RegExp(`^usage: atoll ${name}\\b`)),
+      err: "",
+    });
+    const wrong = await typed([...words, "--nonsense"]);
+    expect(wrong).toMatchObject({ code: 2, out: "" });
+    if (VERBS[name] === undefined || words.length > 1) {
+      expect(wrong.err).toContain("--nonsense");
+      expect(wrong.err).toContain(`atoll ${name}`);
+    }
+  },
+);
+
 test("keygen writes a pair that openssl reads, once", async () => {
-  const made = await run(["keygen", "--out", at("k")]);
+  const made = await typed(["keygen", "--out", at("k")]);
   expect(made).toMatchObject({ code: 0, out: expect.stringMatching(/^ed25519:[0-9a-f]{16}\n$/) });
   expect(statSync(at("k")).mode & 0o777).toBe(0o600);
   expect(execFileSync("openssl", ["pkey", "-in", at("k"), "-pubout"], { encoding: "utf8" })).toBe(
     readFileSync(at("k.pub"), "utf8"),
   );
-  expect(await run(["keygen", "--out", at("k")])).toMatchObject({
+  expect(await typed(["keygen", "--out", at("k")])).toMatchObject({
     code: 2,
     err: expect.stringContaining("exists"),
   });
 });
 
 test("canonicalize writes the canonical form, or the reason with exit 2", async () => {
-  expect(await run(["canonicalize"], '{"b":1, "a":[1.0,"\\u00e9"]}')).toMatchObject({
+  expect(await typed(["canonicalize"], { stdin: '{"b":1, "a":[1.0,"\\u00e9"]}' })).toMatchObject({
     code: 0,
     out: '{"a":[1,"é"],"b":1}',
   });
-  expect(await run(["canonicalize"], "[1")).toMatchObject({
+  expect(await typed(["canonicalize"], { stdin: "[1" })).toMatchObject({
     code: 2,
     out: "",
     err: "atoll canonicalize: the text ends too early at byte 2\n",
@@ -64,7 +69,7 @@ test("canonicalize writes the canonical form, or the reason with exit 2", async 
 });
 
 test("a built bundle verifies with its roots, and not when changed or under other roots", async () => {
-  for (const name of ["p", "c"]) await run(["keygen", "--out", at(name)]);
+  for (const name of ["p", "c"]) await typed(["keygen", "--out", at(name)]);
   const pub = (name: string) => readFileSync(at(`${name}.pub`), "utf8");
   writeFileSync(at("roots.pem"), `role: policy\n${pub("p")}\nrole: ceiling\n${pub("c")}`);
   writeFileSync(at("other.pem"), `role: ceiling\n${pub("c")}`);
@@ -73,7 +78,7 @@ test("a built bundle verifies with its roots, and not when changed or under othe
     'apiVersion: atoll.dev/policy/v1\nname: x\nlayer: P1\nrules:\n  - { id: "no", tools: ["tool:a/b"], then: deny }\n',
   );
   const build = (...more: string[]) =>
-    run([
+    typed([
       "bundle",
       "build",
       at("policy.yaml"),
@@ -91,7 +96,7 @@ test("a built bundle verifies with its roots, and not when changed or under othe
   expect(parseAllDocuments(text, { version: "1.1" })[0]?.toJS()).toEqual(
     readBundleFile(at("b.yaml")).manifest,
   );
-  const verify = (...more: string[]) => run(["bundle", "verify", at("b.yaml"), ...more]);
+  const verify = (...more: string[]) => typed(["bundle", "verify", at("b.yaml"), ...more]);
   expect(await verify("--trust", at("roots.pem"))).toMatchObject({
     code: 0,
     out: expect.stringMatching(/^valid: x/),
@@ -122,7 +127,7 @@ test("a large content goes into a ConfigMap and is found there again", async () 
     (_, i) => `  - { id: "rule-${i}", tools: ["tool:a/tool-${i}"], then: deny }\n`,
   ).join("");
   writeFileSync(at("large.yaml"), `apiVersion: atoll.dev/policy/v1\nname: x\nlayer: P1\nrules:\n${rules}`);
-  const built = await run([
+  const built = await typed([
     "bundle",
     "build",
     at("large.yaml"),
@@ -137,7 +142,9 @@ test("a large content goes into a ConfigMap and is found there again", async () 
   const file = readBundleFile(at("large-bundle.yaml"));
   expect(file.bundle.source).toMatchObject({ configMap: { namespace: "atoll-system", name: "big-x-v1" } });
   expect(file.content?.["rules"]).toHaveLength(4000);
-  expect(await run(["bundle", "verify", at("large-bundle.yaml"), "--trust", at("roots.pem")])).toMatchObject({
+  expect(
+    await typed(["bundle", "verify", at("large-bundle.yaml"), "--trust", at("roots.pem")]),
+  ).toMatchObject({
     code: 0,
   });
 });

@@ -2,9 +2,10 @@ import { mkdtempSync, readFileSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { expect, test } from "vitest";
-import { decideCommand } from "../../cli/decide.ts";
 import { hashJson } from "../../kernel/crypto/crypto.ts";
 import { sampleDoc } from "../guardian/sample.ts";
+import { typed } from "./typed.ts";
+import type { Said } from "./typed.ts";
 
 const folder = mkdtempSync(join(tmpdir(), "decide-"));
 const put = (name: string, value: unknown): string => {
@@ -15,35 +16,27 @@ const put = (name: string, value: unknown): string => {
 const bundle = put("policy.json", sampleDoc);
 const facts = put("facts.json", { principal: { serviceAccount: "triage-bot" } });
 
-function run(call: unknown, ...more: readonly string[]) {
-  const out = { stdout: "", stderr: "" };
-  const io = {
-    stdout: { write: (t: string) => (out.stdout += t) },
-    stderr: { write: (t: string) => (out.stderr += t) },
-  };
-  const path = put("call.json", call);
-  const exit = decideCommand(["--bundle", bundle, "--call", path, "--facts", facts, ...more], io);
-  return { exit, ...out };
-}
+const run = (call: unknown, ...more: readonly string[]): Promise<Said> =>
+  typed(["decide", "--bundle", bundle, "--call", put("call.json", call), "--facts", facts, ...more]);
 const issue = (repo: string) => ({ tool: "tool:github/create_issue", args: { repo, title: "x" } });
 
-test("the exit code is the verdict", () => {
-  expect(run(issue("acme/web"))).toMatchObject({ exit: 0, stdout: "ALLOW by rule own-repos-only\n" });
-  expect(run(issue("other/web"))).toMatchObject({ exit: 3 });
-  expect(run({ ...issue("acme/web"), tool: "tool:github/create_release" })).toMatchObject({ exit: 4 });
+test("the exit code is the verdict", async () => {
+  expect(await run(issue("acme/web"))).toMatchObject({ code: 0, out: "ALLOW by rule own-repos-only\n" });
+  expect(await run(issue("other/web"))).toMatchObject({ code: 3 });
+  expect(await run({ ...issue("acme/web"), tool: "tool:github/create_release" })).toMatchObject({ code: 4 });
 });
-test("a malformed call exits 2 and names path and reason", () => {
-  expect(run({ tool: "github" })).toMatchObject({
-    exit: 2,
-    stderr: expect.stringContaining("call.tool: expected"),
+test("a malformed call exits 2 and names path and reason", async () => {
+  expect(await run({ tool: "github" })).toMatchObject({
+    code: 2,
+    err: expect.stringContaining("call.tool: expected"),
   });
-  expect(run({ ...issue("a"), arguments: {} })).toMatchObject({
-    exit: 2,
-    stderr: expect.stringContaining("call.arguments: is not a known member"),
+  expect(await run({ ...issue("a"), arguments: {} })).toMatchObject({
+    code: 2,
+    err: expect.stringContaining("call.arguments: is not a known member"),
   });
-  expect(run("{nothing")).toMatchObject({ exit: 2 });
+  expect(await run("{nothing")).toMatchObject({ code: 2 });
 });
-test("--json has the members that are documented, all and in this order, whatever the verdict", () => {
+test("--json has the members that are documented, all and in this order, whatever the verdict", async () => {
   const page = readFileSync(new URL("../../docs/kernel.md", import.meta.url), "utf8");
   const table = page.slice(page.indexOf("| member |"), page.indexOf("The same judgement"));
   const documented = table
@@ -62,7 +55,7 @@ test("--json has the members that are documented, all and in this order, whateve
     ],
   ] as const;
   for (const [call, verdict, code, rule, ceremony] of calls) {
-    const { stdout } = run(call, "--json");
+    const { out: stdout } = await run(call, "--json");
     expect(stdout.endsWith("}\n") && stdout.indexOf("\n") === stdout.length - 1).toBe(true);
     const said = JSON.parse(stdout);
     expect(Object.keys(said)).toEqual(documented);
@@ -70,12 +63,12 @@ test("--json has the members that are documented, all and in this order, whateve
     expect(said.args_hash).toBe(hashJson(call.args));
     expect(said.policy_hash).toBe(hashJson(sampleDoc));
   }
-  expect(run(issue("other/web"), "--json").stdout).toBe(run(issue("other/web"), "--json").stdout);
+  expect(await run(issue("other/web"), "--json")).toEqual(await run(issue("other/web"), "--json"));
 });
-test("an unknown fact is refused by its path", () => {
+test("an unknown fact is refused by its path", async () => {
   const bad = put("bad.json", { session: { taint: true } });
-  expect(run(issue("acme/web"), "--facts", bad)).toMatchObject({
-    exit: 2,
-    stderr: expect.stringContaining("facts.session.taint: is not a known field; did you mean `tainted`?"),
+  expect(await run(issue("acme/web"), "--facts", bad)).toMatchObject({
+    code: 2,
+    err: expect.stringContaining("facts.session.taint: is not a known field; did you mean `tainted`?"),
   });
 });

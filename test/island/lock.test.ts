@@ -1,5 +1,5 @@
 import { describe, expect, test } from "vitest";
-import { lock } from "../../cli/lock.ts";
+import { typed } from "../cli/typed.ts";
 import {
   generationOf,
   lockDifferences,
@@ -8,15 +8,6 @@ import {
   nextGeneration,
   readListing,
 } from "../../sidecar/lock/lock.ts";
-
-const capture = () => {
-  const said = { out: "", err: "" };
-  const io = {
-    stdout: { write: (text: string) => (said.out += text) },
-    stderr: { write: (text: string) => (said.err += text) },
-  };
-  return { said, io };
-};
 
 describe("the rule set", () => {
   test("drops by default in both directions and names no protocol that needs /etc/protocols", () => {
@@ -111,21 +102,28 @@ describe("reading a loaded lock", () => {
 
 describe("atoll lock", () => {
   test("rules prints exactly the rule set", async () => {
-    const { said, io } = capture();
-    expect(await lock(["rules"], io)).toBe(0);
-    expect(said.out).toBe(lockRules());
+    expect(await typed(["lock", "rules"])).toEqual({ code: 0, out: lockRules(), err: "" });
   });
 
   test.each([
-    [[]],
-    [["open"]],
-    [["rules", "--generation", "x"]],
-    [["rules", "--generation", "5000"]],
-    [["status", "--what"]],
-  ])("%j is wrong use", async (argv) => {
-    const { said, io } = capture();
-    expect(await lock(argv, io)).toBe(2);
-    expect(said.err).toContain("usage: atoll lock rules");
-    expect(said.out).toBe("");
+    [[], "rules, apply or status is needed"],
+    [["open"], "`open` is none of rules, apply and status"],
+    [["rules", "--generation", "x"], "`--generation` is a whole number up to 4095"],
+    [["rules", "--generation", "5000"], "`--generation` is a whole number up to 4095"],
+    [["status", "--what"], "Unknown option '--what'; `atoll lock --help`"],
+  ])("%j is wrong use", async (argv, words) => {
+    expect(await typed(["lock", ...argv])).toMatchObject({
+      code: 2,
+      out: "",
+      err: expect.stringContaining(`atoll lock: ${words}`),
+    });
+  });
+
+  test("a namespace that cannot be read is exit 1, with the words of what tried", async () => {
+    expect(await typed(["lock", "status", "--pid", "4194304"])).toMatchObject({
+      code: 1,
+      out: "",
+      err: expect.stringMatching(/^atoll lock: .*(nsenter|4194304)/),
+    });
   });
 });

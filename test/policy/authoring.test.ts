@@ -4,30 +4,18 @@ import { join } from "node:path";
 import { Ajv2020 } from "ajv/dist/2020.js";
 import { describe, expect, test } from "vitest";
 import { LINTS } from "../../kernel/policy/policy.ts";
-import { atoll } from "../../cli/atoll.ts";
-import {
-  changes,
-  lint,
-  policySchema,
-  readPolicySource,
-  schema,
-  test as policyTest,
-} from "../../cli/authoring/authoring.ts";
+import { changes, policySchema, readPolicySource } from "../../cli/authoring/authoring.ts";
+import { typed } from "../cli/typed.ts";
+import type { Said } from "../cli/typed.ts";
 
 const examples = readdirSync("examples/policies").map((d) => `examples/policies/${d}`);
-const captured = (
-  run: (io: { stdout: { write(t: string): void }; stderr: { write(t: string): void } }) => number,
-): { code: number; out: string; err: string } => {
-  let out = "";
-  let err = "";
-  const code = run({ stdout: { write: (t) => (out += t) }, stderr: { write: (t) => (err += t) } });
-  return { code, out, err };
-};
+const lint = (...argv: readonly string[]): Promise<Said> => typed(["bundle", "lint", ...argv]);
+const policyTest = (...argv: readonly string[]): Promise<Said> => typed(["bundle", "test", ...argv]);
 
 describe("the five examples", () => {
   test("there are five", () => expect(examples).toHaveLength(5));
-  test.each(examples)("%s has no finding and fits the schema of the document", (folder) => {
-    expect(captured((io) => lint([`${folder}/policy.yaml`], io))).toEqual({
+  test.each(examples)("%s has no finding and fits the schema of the document", async (folder) => {
+    expect(await lint(`${folder}/policy.yaml`)).toEqual({
       code: 0,
       out: "no findings\n",
       err: "",
@@ -42,34 +30,34 @@ describe("the five examples", () => {
   });
 });
 
-test("the committed schema and reference are what the command prints", () => {
-  expect(captured((io) => schema([], io)).out).toBe(
+test("the committed schema and reference are what the command prints", async () => {
+  expect((await typed(["bundle", "schema"])).out).toBe(
     readFileSync("docs/reference/policy.schema.json", "utf8"),
   );
-  expect(captured((io) => schema(["--reference"], io)).out).toBe(
+  expect((await typed(["bundle", "schema", "--reference"])).out).toBe(
     readFileSync("docs/reference/policy.md", "utf8"),
   );
 });
-test("an unreadable policy is exit 2 and names the file", () => {
-  expect(captured((io) => lint(["no/such/policy.yaml"], io))).toMatchObject({ code: 2, out: "" });
-  expect(captured((io) => lint(["no/such/policy.yaml"], io)).err).toContain("no/such/policy.yaml");
-  expect(captured((io) => lint([], io)).code).toBe(2);
+test("an unreadable policy is exit 2 and names the file", async () => {
+  expect(await lint("no/such/policy.yaml")).toMatchObject({ code: 2, out: "" });
+  expect((await lint("no/such/policy.yaml")).err).toContain("no/such/policy.yaml");
+  expect((await lint()).code).toBe(2);
 });
 
 describe("atoll bundle test", () => {
-  test.each(examples)("%s: all as expected and every rule reached", (folder) => {
-    const { code, out } = captured((io) => policyTest([folder], io));
+  test.each(examples)("%s: all as expected and every rule reached", async (folder) => {
+    const { code, out } = await policyTest(folder);
     expect(out).toMatch(/^(\d+) of \1 as expected, (\d+) of \2 rules reached\n$/);
     expect(code).toBe(0);
   });
-  test("a difference is exit 1, says what was expected, and stands in the JUnit file", () => {
+  test("a difference is exit 1, says what was expected, and stands in the JUnit file", async () => {
     const folder = mkdtempSync(join(tmpdir(), "atoll-suite-"));
     writeFileSync(join(folder, "policy.yaml"), readFileSync("examples/policies/research/policy.yaml"));
     writeFileSync(
       join(folder, "x.test.yaml"),
       'tests:\n  - name: a <wrong> "hope"\n    call: { tool: "tool:search/query", args: { q: x } }\n    facts: {}\n    expect: { verdict: ALLOW }\n',
     );
-    const { code, out } = captured((io) => policyTest([folder, "--junit", join(folder, "j.xml")], io));
+    const { code, out } = await policyTest(folder, "--junit", join(folder, "j.xml"));
     expect(code).toBe(1);
     expect(out).toContain('expected verdict "ALLOW", got verdict "DENY"');
     expect(out).toContain("rule search: no test reaches it");
@@ -78,16 +66,14 @@ describe("atoll bundle test", () => {
     );
     rmSync(folder, { recursive: true });
   });
-  test("an unknown member of a test is exit 2 and named", () => {
+  test("an unknown member of a test is exit 2 and named, with its file", async () => {
     const folder = mkdtempSync(join(tmpdir(), "atoll-suite-"));
     writeFileSync(join(folder, "x.test.yaml"), "tests:\n  - name: x\n    calls: {}\n");
-    const { code, err } = captured((io) =>
-      policyTest([folder, "--policy", "examples/policies/research"], io),
-    );
-    expect([code, err]).toEqual([
-      2,
-      "tests[0].calls: is not known; there are name, call, fill, facts, expect\n",
-    ]);
+    expect(await policyTest(folder, "--policy", "examples/policies/research")).toEqual({
+      code: 2,
+      out: "",
+      err: `${folder}/x.test.yaml: tests[0].calls: is not known; there are name, call, fill, facts, expect\n`,
+    });
     rmSync(folder, { recursive: true });
   });
 });
@@ -155,24 +141,18 @@ test("what would not load is found by lint, with its place, and is never built",
   for (const [what, from, to, line] of slips) {
     expect(text).toContain(from);
     writeFileSync(file, text.replace(from, to));
-    const linted = captured((io) => lint([file], io));
+    const linted = await lint(file);
     expect([what, linted.code]).toEqual([what, 1]);
     expect(linted.out.replaceAll(file, "FILE")).toMatch(line);
-    const { stdout, stderr } = { stdout: [] as string[], stderr: [] as string[] };
-    const code = await atoll(["bundle", "build", file, "--bundle-id", "x", "--version", "1"], {
-      stdin: (async function* () {})(),
-      stdout: { write: (t) => stdout.push(String(t)) },
-      stderr: { write: (t) => stderr.push(String(t)) },
-      env: {},
-    });
-    expect([what, code, stdout]).toEqual([what, 2, []]);
-    expect(stderr.join("")).toContain(`${file}:`);
+    const built = await typed(["bundle", "build", file, "--bundle-id", "x", "--version", "1"]);
+    expect([what, built.code, built.out]).toEqual([what, 2, ""]);
+    expect(built.err).toContain(`${file}:`);
   }
   writeFileSync(file, text);
-  expect(captured((io) => lint([file], io))).toMatchObject({ code: 0, out: "no findings\n" });
+  expect(await lint(file)).toMatchObject({ code: 0, out: "no findings\n" });
 });
 
-test("a document of the wrong shape is a finding of lint and bad input of `test`, never a crash", () => {
+test("a document of the wrong shape is a finding of lint and bad input of `test`, never a crash", async () => {
   const folder = mkdtempSync(join(tmpdir(), "atoll-shapeless-"));
   const file = join(folder, "policy.yaml");
   const head = "apiVersion: atoll.dev/policy/v1\nname: x\nlayer: P1\n";
@@ -184,18 +164,16 @@ test("a document of the wrong shape is a finding of lint and bad input of `test`
     ["approvals: { a: { approvers: 3, quorum: 1 } }", "approvals.a.approvers"],
   ] as const) {
     writeFileSync(file, `${head}${text}\n`);
-    const linted = captured((io) => lint([file, "--json"], io));
+    const linted = await lint(file, "--json");
     expect([linted.code, linted.err]).toEqual([1, ""]);
     expect(JSON.parse(linted.out)).toMatchObject({ findings: [{ lint: "does-not-load", path, line: 4 }] });
     // The same below as the document that is linted, and above as what it is compared with.
-    expect(
-      captured((io) => lint(["examples/policies/payments/ceiling.p0.yaml", "--ceiling", file], io)),
-    ).toMatchObject({
+    expect(await lint("examples/policies/payments/ceiling.p0.yaml", "--ceiling", file)).toMatchObject({
       code: 1,
       err: "",
     });
     writeFileSync(join(folder, "a.test.yaml"), "tests: []\n");
-    const tested = captured((io) => policyTest([folder], io));
+    const tested = await policyTest(folder);
     expect([tested.code, tested.out]).toEqual([2, ""]);
     expect(tested.err).toContain(`policy.yaml:4:`);
   }
@@ -250,24 +228,24 @@ ceiling:
   budgets: { session: { calls: 10 } }
 `;
 
-test("each class of lint is found in a seeded policy with file, line, column and a hint", () => {
+test("each class of lint is found in a seeded policy with file, line, column and a hint", async () => {
   const folder = mkdtempSync(join(tmpdir(), "atoll-seeded-"));
   const [p1, p0] = [join(folder, "p1.yaml"), join(folder, "p0.yaml")];
   writeFileSync(p1, SEEDED);
   writeFileSync(p0, ABOVE);
-  interface Said {
+  interface Found {
     readonly lint: string;
     readonly file: string;
     readonly line: number;
     readonly column: number;
     readonly hint: string;
   }
-  const found = (file: string, other: string): readonly Said[] => {
-    const { code, out } = captured((io) => lint([file, "--ceiling", other, "--json"], io));
+  const found = async (file: string, other: string): Promise<readonly Found[]> => {
+    const { code, out } = await lint(file, "--ceiling", other, "--json");
     expect(code).toBe(1);
-    return (JSON.parse(out) as { findings: Said[] }).findings;
+    return (JSON.parse(out) as { findings: Found[] }).findings;
   };
-  const all = [...found(p1, p0), ...found(p0, p1)];
+  const all = [...(await found(p1, p0)), ...(await found(p0, p1))];
   const at = (name: string): readonly string[] =>
     all.filter((f) => f.lint === name).map((f) => `${f.file === p1 ? "p1" : "p0"}:${f.line}:${f.column}`);
   expect(at("way-round")).toEqual(["p1:8:20"]);
