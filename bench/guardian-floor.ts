@@ -1,6 +1,7 @@
 // The floor for `bench/guardian.ts`: fastify, two Ed25519 signatures and two group commits for each call, nothing else.
 // Whatever a guardian does besides (strict parse, facts, thirteen gates, canonical forms, hashes) is its own cost.
-//   node bench/guardian-floor.ts DIR [UPSTREAM]     with UPSTREAM a hop to it lies between the two commits, as in a governed call
+//   node bench/guardian-floor.ts DIR [UPSTREAM [MODEL]]    with UPSTREAM a hop to it lies between the two commits, as in a
+// governed call. With MODEL chat completions too: three signatures, two commits and the hop, nothing is looked at.
 
 import { createPrivateKey, generateKeyPairSync, sign } from "node:crypto";
 import { closeSync, fdatasync, openSync, write } from "node:fs";
@@ -8,7 +9,7 @@ import { join } from "node:path";
 import fastify from "fastify";
 import { Pool } from "undici";
 
-const [, , dir = ".", upstream] = process.argv;
+const [, , dir = ".", upstream, model] = process.argv;
 const key = createPrivateKey(
   generateKeyPairSync("ed25519").privateKey.export({ type: "pkcs8", format: "pem" }),
 );
@@ -65,6 +66,23 @@ async function serve(args: unknown): Promise<object> {
   return { verdict: "ALLOW", reason_code: "", result: { ok: true } };
 }
 app.post<{ Body: { arguments: unknown } }>("/mcp/v1/execute", (request) => serve(request.body.arguments));
+async function chat(body: unknown): Promise<Buffer> {
+  const { pathname } = new URL(model ?? "");
+  await commit("INTENT", body);
+  const reply = await pool?.request({
+    method: "POST",
+    path: `${pathname}/chat/completions`,
+    headers: { "content-type": "application/json" },
+    body: JSON.stringify(body),
+  });
+  const answer = Buffer.from((await reply?.body.arrayBuffer()) ?? new ArrayBuffer(0));
+  // What became of the request, and the intent of the tool call in its answer.
+  await Promise.all([commit("EFFECT", body), commit("INTENT", body)]);
+  return answer;
+}
+app.post("/v1/chat/completions", async (request, reply) =>
+  reply.type("application/json").send(await chat(request.body)),
+);
 const base = await app.listen({ host: "127.0.0.1", port: 0 });
 console.log(`serving ${base}`);
 process.once("SIGTERM", () => {

@@ -1,8 +1,5 @@
-// The upstream of `bench/guardian.ts` as a process of its own, and a bare streaming proxy before it: what every
-// guardian's hop and first byte are compared with.   node bench/guardian-upstream.ts
+// The upstream of `bench/guardian.ts` as a process of its own.   node bench/guardian-upstream.ts
 
-import { createServer, request } from "node:http";
-import type { AddressInfo } from "node:net";
 import { startUpstream } from "../test/guard/upstream.ts";
 
 const up = await startUpstream();
@@ -20,24 +17,4 @@ up.chat = (body) =>
     ? { role: "assistant", content: "one two three four five six seven eight" }
     : { role: "assistant", content: words, refusal: null, tool_calls: [note()] };
 
-const proxy = createServer((incoming, outgoing) => {
-  const target = new URL(up.v1);
-  const hop = request(
-    {
-      host: target.hostname,
-      port: target.port,
-      path: incoming.url,
-      method: incoming.method,
-      headers: incoming.headers,
-    },
-    (answer) => {
-      outgoing.writeHead(answer.statusCode ?? 502, answer.headers);
-      answer.pipe(outgoing);
-    },
-  );
-  hop.on("error", () => outgoing.destroy());
-  incoming.pipe(hop);
-});
-await new Promise<void>((resolve) => proxy.listen(0, "127.0.0.1", resolve));
-const { port } = proxy.address() as AddressInfo;
-console.log(JSON.stringify({ mcp: up.mcp, v1: up.v1, bare: `http://127.0.0.1:${port}` }));
+console.log(JSON.stringify({ mcp: up.mcp, v1: up.v1 }));
