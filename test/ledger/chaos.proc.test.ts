@@ -35,3 +35,8 @@ test("the same with PostgreSQL, whose server is killed too, and calls that wait 
     await server.remove();
   }
 });
+
+test("a program that does not start ends it at once, with its name and its words", async () => {
+  const nowhere = chaos({ seconds: 600, durability: "local", store: "postgres://127.0.0.1:1/none" });
+  await expect(nowhere).rejects.toThrow(/^the ledger ended with 1 before it worked: [^]*ECONNREFUSED/);
+});

@@ -81,6 +81,10 @@ export async function chaos(options: ChaosOptions): Promise<ChaosReport> {
   const port = await freePort();
   const seenFile = join(home, "seen");
   writeFileSync(seenFile, "");
+  // What each program says is kept: when one does not come up, its words are the only cause to be had.
+  const logOf = (name: "guardian" | "ledger"): string => join(home, `${name}.log`);
+  const saidBy = (name: "guardian" | "ledger"): string => readFileSync(logOf(name), "utf8");
+  for (const name of ["guardian", "ledger"] as const) writeFileSync(logOf(name), "");
   let guardian: ChildProcess | undefined;
   let ledger: ChildProcess | undefined;
   let over = false;
@@ -88,7 +92,14 @@ export async function chaos(options: ChaosOptions): Promise<ChaosReport> {
   let guardianKills = 0;
   let ledgerKills = 0;
 
+  const begins = Promise.withResolvers<void>();
+  let begun = 0;
+  const fell = (name: "guardian" | "ledger", code: number | null): void => {
+    if (begun === 0 && !over)
+      begins.reject(new Error(`the ${name} ended with ${code} before it worked: ${saidBy(name).trim()}`));
+  };
   const startLedger = (): void => {
+    const log = openSync(logOf("ledger"), "a");
     ledger = spawn(
       process.execPath,
       [
@@ -103,38 +114,55 @@ export async function chaos(options: ChaosOptions): Promise<ChaosReport> {
         "--listen",
         `127.0.0.1:${port}`,
       ],
-      { stdio: "ignore" },
+      { stdio: ["ignore", "ignore", log] },
     );
+    closeSync(log);
     const mine = ledger;
-    void ended(mine).then(() =>
-      over || outage || ledger !== mine ? undefined : pause(200).then(startLedger),
-    );
+    void ended(mine).then((code) => {
+      fell("ledger", code);
+      return over || outage || ledger !== mine ? undefined : pause(200).then(startLedger);
+    });
   };
   const runGuardian = (mode: string): ChildProcess => {
-    const fd = openSync(seenFile, "a");
+    const [fd, log] = [openSync(seenFile, "a"), openSync(logOf("guardian"), "a")];
     const child = spawn(
       process.execPath,
       [programs.guardian, dir, `http://127.0.0.1:${port}`, options.durability, mode],
-      { stdio: ["ignore", "ignore", "ignore", fd] },
+      { stdio: ["ignore", "ignore", log, fd] },
     );
     closeSync(fd);
+    closeSync(log);
     return child;
   };
   const startGuardian = (): void => {
     guardian = runGuardian("work");
     const mine = guardian;
-    void ended(mine).then(() => (over || guardian !== mine ? undefined : startGuardian()));
+    void ended(mine).then((code) => {
+      fell("guardian", code);
+      if (!over && guardian === mine) startGuardian();
+    });
   };
   const count = (letter: string): number =>
     readFileSync(seenFile, "utf8")
       .split("\n")
       .filter((line) => line.startsWith(letter)).length;
 
-  startLedger();
-  startGuardian();
-  const begun = Date.now();
   const duringOutage = { acknowledged: 0, refused: 0 };
   try {
+    startLedger();
+    startGuardian();
+    const late = setTimeout(
+      () => begins.reject(new Error(`no call within a minute:\n${saidBy("guardian")}${saidBy("ledger")}`)),
+      60_000,
+    );
+    const look = setInterval(() => {
+      if (count("A") + count("X") > 0 && saidBy("ledger").includes("serving the ledger")) begins.resolve();
+    }, 50);
+    await begins.promise.finally(() => {
+      clearTimeout(late);
+      clearInterval(look);
+    });
+    begun = Date.now();
     while (Date.now() - begun < options.seconds * 1000) {
       // Nothing is shown by killing what has not begun to work.
       const before = count("A") + count("X");
@@ -175,7 +203,12 @@ export async function chaos(options: ChaosOptions): Promise<ChaosReport> {
       if (ledger?.exitCode !== null || ledger.signalCode !== null) startLedger();
       code = await ended(runGuardian("drain"));
     }
-    const wrong = code === 0 ? [] : [`the last guardian ended with ${code}`];
+    const wrong =
+      code === 0
+        ? []
+        : [
+            `the last guardian ended with ${code}: ${saidBy("guardian").trim().split("\n").slice(-3).join("; ")}`,
+          ];
     ledger?.kill("SIGTERM");
     if (ledger !== undefined) await ended(ledger);
     wrong.push(...(await judge(options.store, dir, seenFile, signer, ledgerSigner)));
