@@ -135,6 +135,10 @@ export async function guard(argv: readonly string[], io: Io): Promise<number> {
     await running.drain(0);
     throw new Error(`the guardian is not ready: ${ready.why}`);
   }
+  const stopped = command.length > 0 ? undefined : Promise.withResolvers<void>();
+  // Before it says that it serves: whoever reads this may stop it at once.
+  if (stopped !== undefined)
+    for (const name of ["SIGTERM", "SIGINT"] as const) process.once(name, () => stopped.resolve());
   const [apiPort, proxyPort] = shut ? AGENT_PORTS : [running.api[0]?.port ?? 0, running.proxyPort];
   const base = `http://127.0.0.1:${apiPort}`;
   io.stderr.write(
@@ -146,11 +150,8 @@ export async function guard(argv: readonly string[], io: Io): Promise<number> {
     await admin.close();
     await running.drain(10_000);
   };
-  if (command.length === 0) {
-    await new Promise<void>((resolve) => {
-      process.once("SIGTERM", resolve);
-      process.once("SIGINT", resolve);
-    });
+  if (stopped !== undefined) {
+    await stopped.promise;
     await stop();
     return 0;
   }

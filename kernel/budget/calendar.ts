@@ -7,6 +7,11 @@ export function createCalendar(): (epochMs: number, timezone: string) => string 
     // No zone changes its date other than at a full quarter of an hour.
     const quarter = Math.floor(epochMs / 900_000);
     if (known.quarter === quarter && known.timezone === timezone) return known.day;
+    // A first format takes more than ten milliseconds of a start.
+    if (timezone === "UTC") {
+      known = { quarter, timezone, day: new Date(epochMs).toISOString().slice(0, 10) };
+      return known.day;
+    }
     let format = formats.get(timezone);
     if (format === undefined) {
       format = new Intl.DateTimeFormat("en-CA-u-ca-gregory-nu-latn", {

@@ -64,14 +64,15 @@ export function diskAt(dir: string): Disk {
     open: (name, how) => openFile(fs.openSync(join(dir, name), how === "new" ? "wx" : "r+", 0o600)),
     rename: (from, to) => fs.promises.rename(join(dir, from), join(dir, to)),
     remove: (name) => fs.promises.unlink(join(dir, name)),
-    syncNames: async () => {
-      const folder = await fs.promises.open(dir, "r");
-      try {
-        await folder.sync();
-      } finally {
-        await folder.close();
-      }
-    },
+    syncNames: () =>
+      new Promise((resolve, reject) => {
+        const folder = fs.openSync(dir, "r");
+        fs.fsync(folder, (error) => {
+          fs.closeSync(folder);
+          if (error === null) resolve();
+          else reject(error);
+        });
+      }),
   };
 }
 

@@ -53,6 +53,8 @@ export type { Cursor, Tail } from "./tail.ts";
 export type { Entry } from "../../kernel/evidence/evidence.ts";
 
 const SEGMENT_BYTES = 8 << 20;
+/** The first is small: a start waits until it is there, and many a guardian never fills it. */
+const FIRST_SEGMENT_BYTES = 512 << 10;
 const MAX_WAITING = 64 << 20;
 const SNAPSHOT_RECORDS = 5_000;
 
@@ -115,7 +117,9 @@ async function start(
   let committer = newCommitter();
   const live = createLive(disk);
   const warn = options.warn ?? (() => undefined);
-  const spare = createSpare(disk, segmentBytes);
+  const sizeOf = (first: number): number =>
+    first === 0 ? Math.min(segmentBytes, FIRST_SEGMENT_BYTES) : segmentBytes;
+  const spare = createSpare(disk);
   const checkpoints = createCheckpoints({
     disk,
     standing: options.standing,
@@ -133,6 +137,7 @@ async function start(
   async function open(acknowledged: number): Promise<void> {
     const mine = signers.map((s) => verifierFromRaw(s.publicKey));
     const found = await recover(disk, [...mine, ...former], acknowledged);
+    spare.reset();
     signer = inForce(found.key);
     followFound(found, [...mine, ...former]);
     chains = createChains(signer);
@@ -148,14 +153,14 @@ async function start(
     stored.clear();
     live.since(found.check.heads().filter((head) => moved.has(head.session_id)));
     if (segments.length === 0) {
+      spare.prepare(sizeOf(0));
       // The first head, before any record: where there is a record there is a head.
       await replaceFile(disk, HEAD, headBytes(EMPTY_HEAD, signer));
-      await spare.make();
       await beginSegment(0);
     } else file = disk.open(segmentName(position.segment), "existing");
     await live.open({ record: position.record, tree_size: tree.size, root_hash: tree.root() });
     committer = newCommitter();
-    spare.prepare();
+    lookAhead();
     setState({ state: "open" });
   }
 
@@ -179,7 +184,7 @@ async function start(
 
   async function beginSegment(first: number): Promise<OpenFile> {
     const name = segmentName(first);
-    await spare.take(name);
+    await spare.take(name, sizeOf(first));
     file?.close();
     file = undefined;
     file = disk.open(name, "existing");
@@ -187,10 +192,9 @@ async function start(
     segments = [...segments, first];
     return file;
   }
-  async function rotate(): Promise<{ file: OpenFile; at: number }> {
-    const begun = await beginSegment(position.record);
-    spare.prepare();
-    return { file: begun, at: 0 };
+  /** The next segment is made while there is room in this one. */
+  function lookAhead(): void {
+    if (position.at > sizeOf(position.segment) / 2) spare.prepare(segmentBytes);
   }
 
   function newCommitter() {
@@ -198,7 +202,8 @@ async function start(
       fresh: () => ({ nodes: [], entries: [], head: undefined, bytes: 0, end: undefined }),
       place(bytes) {
         if (file === undefined) throw new Error("no segment is open");
-        if (position.at > 0 && position.at + bytes > segmentBytes) return rotate();
+        if (position.at > 0 && position.at + bytes > sizeOf(position.segment))
+          return beginSegment(position.record).then((begun) => ({ file: begun, at: 0 }));
         return { file, at: position.at };
       },
       closed(batch) {
@@ -225,6 +230,7 @@ async function start(
         failed(error);
       }
     options.landed?.({ records: batch.lines.length, nodes: batch.extra.nodes, milliseconds });
+    lookAhead();
     checkpoints.follow(
       batch.extra.entries,
       signed === undefined || pending === undefined ? undefined : { ...signed, at: pending.line },

@@ -188,4 +188,6 @@ test("a day is a date of its zone, also where clocks change", () => {
   expect(day(Date.parse("2026-10-25T23:00:00Z"), "Europe/Berlin")).toBe("2026-10-26");
   expect(day(Date.parse("2026-11-18T18:14:59Z"), "Asia/Kathmandu")).toBe("2026-11-18");
   expect(day(Date.parse("2026-11-18T18:15:00Z"), "Asia/Kathmandu")).toBe("2026-11-19");
+  expect(day(Date.parse("2026-11-18T23:59:59.999Z"), "UTC")).toBe("2026-11-18");
+  expect(day(Date.parse("2026-11-19T00:00:00Z"), "UTC")).toBe("2026-11-19");
 });

@@ -1,4 +1,4 @@
-import { readdirSync, writeFileSync } from "node:fs";
+import { readdirSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
 import { JournalLocked, JournalRefused } from "../../sidecar/journal/journal.ts";
@@ -63,6 +63,26 @@ describe("a journal (4.1)", () => {
     const again = await open({ dir, signer, segmentBytes: 8192 });
     expect(again.records).toBe(101);
     await again.close();
+  });
+
+  test("begins with a small segment, and has the next one ready before a segment is full", async () => {
+    const dir = newFolder();
+    const journal = await open({ dir, signer: newSigner(), segmentBytes: 8 << 20 });
+    const sizes = () =>
+      readdirSync(dir)
+        .filter((name) => name.endsWith(".jsonl") || name === "next.draft")
+        .map((name) => statSync(join(dir, name)).size);
+    const more = async () => {
+      const waits = Array.from({ length: 700 }, (_, i) => journal.append([attestation(session(), i)], []));
+      await Promise.all(waits.map(({ durable }) => durable));
+    };
+    expect(sizes()).toEqual([512 << 10]);
+    await more();
+    await expect.poll(sizes).toEqual([512 << 10, 8 << 20]);
+    await more();
+    expect(sizes()).toEqual([512 << 10, 8 << 20]);
+    expect(readdirSync(dir)).not.toContain("next.draft");
+    await journal.close();
   });
 
   test("takes an input once, with the first node that names it", async () => {
