@@ -5,37 +5,26 @@ import { spawn } from "node:child_process";
 import { generateKeyPairSync } from "node:crypto";
 import { connect } from "node:tls";
 import type { TLSSocket } from "node:tls";
-import { parseArgs } from "node:util";
+import { asked, amount } from "../kind-e2e/asked.ts";
 import { signerFromPem } from "../kernel/crypto/crypto.ts";
 import { helloText } from "../operator/control/identity.ts";
 import { bundled } from "./bundled.ts";
 
-const { values } = parseArgs({
-  options: {
-    guardians: { type: "string", default: "2000" },
-    seconds: { type: "string", default: "30" },
-    leak: { type: "string", default: "0" },
-    json: { type: "boolean" },
-    help: { type: "boolean" },
-  },
-});
-if (values.help === true) {
-  process.stdout.write(
-    `usage: node bench/control.ts [--guardians 2000] [--seconds 30] [--json] [--leak KIB]
+const wish = asked(
+  `usage: node bench/control.ts [--guardians 2000] [--seconds 30] [--json] [--leak KIB]
 The server is a process of its own, bundled and started as it ships, with the real control stream and the controllers loaded; the
 guardians are TLS connections of this one. For --seconds each reports every 10 s, over a new connection, as a guardian does.
 --leak keeps so many KiB for each stream: with 100 the bound must be missed.
 `,
-  );
-  process.exit(0);
-}
-const count = Number(values.guardians);
-const seconds = Number(values.seconds);
+  { guardians: 2000, seconds: amount(30, 1), leak: 0, json: false },
+);
+const count = wish.guardians;
+const seconds = wish.seconds;
 const REPORT_MS = 10_000;
 
 const child = spawn(
   process.execPath,
-  ["--max-semi-space-size=2", "--expose-gc", await bundled("bench/control-server.ts"), values.leak],
+  ["--max-semi-space-size=2", "--expose-gc", await bundled("bench/control-server.ts"), String(wish.leak)],
   {
     stdio: ["ignore", "inherit", "inherit", "ipc"],
   },
@@ -181,7 +170,7 @@ const missed = [
   ...(at(0.99) <= 1000 ? [] : ["the freeze took more than 1 s"]),
 ];
 process.stdout.write(
-  values.json === true
+  wish.json
     ? `${JSON.stringify({ connected: after.connected, openSeconds: opened / 1000, baseMiB: mib(base), connectedMiB: mib(before.rss), mostMiB: mib(most.rss), heapMiB: mib(after.heapUsed), reportsPerSecond: rate, cpu, freezeMs: { heard: frozen.length, p50: at(0.5), p99: at(0.99), last: at(1) }, missed })}\n`
     : `${after.connected} guardians connected in ${(opened / 1000).toFixed(1)} s
 RSS of the server ${mib(most.rss)} MiB at most (bound 256): ${mib(base)} before the first, ${mib(before.rss)} with all connected, then ${seconds} s of reports

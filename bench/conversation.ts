@@ -5,22 +5,15 @@
 import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { join } from "node:path";
-import { parseArgs } from "node:util";
+import { asked, amount } from "../kind-e2e/asked.ts";
 import { readJournal } from "../sidecar/journal/journal.ts";
 import { scene } from "../test/surfaces/scene.ts";
 import type { Scene } from "../test/surfaces/scene.ts";
 
-const { values } = parseArgs({
-  options: {
-    calls: { type: "string", default: "1500" },
-    turns: { type: "string", default: "50" },
-    help: { type: "boolean" },
-  },
+const wish = asked("usage: node bench/conversation.ts [--calls N] [--turns N]", {
+  calls: amount(1500, 1),
+  turns: amount(50, 1),
 });
-if (values.help === true) {
-  console.log("usage: node bench/conversation.ts [--calls N] [--turns N]");
-  process.exit(0);
-}
 
 const TEXT = "What somebody says in a turn of a conversation about a pull request. ".repeat(4);
 const CLIENT = `const [base, calls, messages, text] = JSON.parse(process.argv[1]);
@@ -54,8 +47,8 @@ async function bytes(s: Scene): Promise<number> {
   return size;
 }
 
-const calls = Number(values.calls);
-const turns = Number(values.turns);
+const calls = wish.calls;
+const turns = wish.turns;
 const s = await scene({
   policy(document) {
     const [profile] = document["profiles"] as { budgets: object }[];

@@ -1,5 +1,5 @@
 // What a pure decision costs, with every gate on and its verdict looked at, and one with its signature and place in
-// the chain. Run: node bench/decision.ts
+// the chain.
 
 import { generateKeyPairSync } from "node:crypto";
 import oracle from "canonicalize";
@@ -19,6 +19,14 @@ import { createExecutor } from "../kernel/executor/executor.ts";
 import { decide } from "../kernel/guardian/guardian.ts";
 import { compilePolicy, completeFacts, parseCall } from "../kernel/policy/policy.ts";
 import { createChains } from "../kernel/receipts/receipts.ts";
+import { asked } from "../kind-e2e/asked.ts";
+
+asked(
+  `usage: node bench/decision.ts
+What a pure decision costs with 10 and with 1,000 tools and rules, and one with its signature and place in the chain.
+exit 0 every bound is met, 1 one is not`,
+  {},
+);
 
 const input: JsonObject = {
   type: "object",

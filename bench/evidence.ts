@@ -13,7 +13,7 @@ import { spawnSync } from "node:child_process";
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { parseArgs } from "node:util";
+import { asked, someOf, text, amount } from "../kind-e2e/asked.ts";
 import { createPublicKey } from "node:crypto";
 import { createStanding } from "../sidecar/guard/standing.ts";
 import { attestation, decisions, newPem, open, session } from "../test/journal/scene.ts";
@@ -23,33 +23,30 @@ import type { Signatures } from "../cli/signatures/signatures.ts";
 import { signerFromPem, verifierFromRaw } from "../kernel/crypto/crypto.ts";
 import type { Verifier } from "../kernel/crypto/crypto.ts";
 
-const { values } = parseArgs({
-  options: {
-    nodes: { type: "string", default: "1000000" },
-    dir: { type: "string" },
-    keep: { type: "boolean", default: false },
-    only: { type: "string", default: "restart,export,verify,verify-store" },
-    child: { type: "string" },
-    help: { type: "boolean", short: "h" },
-  },
-});
-if (values.help === true) {
-  console.log(
-    `usage: node bench/evidence.ts [--nodes 1000000] [--dir DIR] [--keep] [--only restart,export,verify,verify-store]
+const PARTS = ["restart", "export", "verify", "verify-store"] as const;
+const wish = asked(
+  `usage: node bench/evidence.ts [--nodes 1000000] [--dir DIR] [--keep] [--only restart,export,verify,verify-store]
   --nodes  how large the journal is; about 2.6 KB of disk for each, and as much again for the pack
   --dir    where; kept afterwards (a folder of its own otherwise, taken away at the end)
   --keep   take the journal that is in DIR and, for the restart, add 6,000 decisions
   --only   some of the four
 exit 0 when >= 8,000 nodes/s per core, <= 256 MiB and <= 2 s hold, 1 otherwise`,
-  );
-  process.exit(0);
-}
+  { nodes: amount(1_000_000, 1), dir: text(""), keep: false, only: someOf(...PARTS), child: text("") },
+);
 
 const MB = 1 << 20;
-const home = values.dir ?? mkdtempSync(join(tmpdir(), "atoll-large-"));
+const home = wish.dir || mkdtempSync(join(tmpdir(), "atoll-large-"));
 const at = (name: string): string => join(home, name);
 const mine = (what: string): Record<string, number> => {
-  const args = ["--child", what, "--dir", home, "--nodes", values.nodes, ...(values.keep ? ["--keep"] : [])];
+  const args = [
+    "--child",
+    what,
+    "--dir",
+    home,
+    "--nodes",
+    String(wish.nodes),
+    ...(wish.keep ? ["--keep"] : []),
+  ];
   const run = spawnSync(process.execPath, [import.meta.filename, ...args], {
     stdio: ["ignore", "pipe", "inherit"],
     encoding: "utf8",
@@ -85,16 +82,16 @@ const bound = (holds: boolean, what: string): void => {
   if (!holds) missed.push(what);
 };
 
-if (values.child === undefined) {
-  const only = new Set(values.only.split(","));
-  if (!values.keep) {
+if (wish.child === "") {
+  const only = new Set<string>(wish.only);
+  if (!wish.keep) {
     const pem = newPem();
     mkdirSync(at("journal"), { recursive: true, mode: 0o700 });
     writeFileSync(at("guardian.pem"), pem);
     const key = createPublicKey(pem).export({ type: "spki", format: "pem" });
     writeFileSync(at("roots.pem"), `role: guardian\n${key}`);
   }
-  if (!values.keep || only.has("restart")) {
+  if (!wish.keep || only.has("restart")) {
     const written = mine("write");
     console.log(
       `written: ${written["nodes"]} nodes, ${written["records"]} records in ${seconds(written["ms"])} s`,
@@ -132,7 +129,7 @@ if (values.child === undefined) {
       if (r["checked"] !== r["nodes"])
         throw new Error(`${r["checked"]} signatures were checked of ${r["nodes"]} nodes`);
     }
-  if (values.dir === undefined) rmSync(home, { recursive: true, force: true });
+  if (wish.dir === "") rmSync(home, { recursive: true, force: true });
   if (missed.length > 0) {
     console.log(`not held: ${missed.join(", ")}`);
     process.exitCode = 1;
@@ -149,11 +146,11 @@ if (values.child === undefined) {
   const opened = () =>
     open({ dir: at("journal"), signer, segmentBytes: 8 * MB, standing: createStanding(() => true) });
   let after = async (): Promise<void> => {};
-  if (values.child === "write") {
+  if (wish.child === "write") {
     const journal = await opened();
     // Eight writers, so that they share syncs; and then nobody closes it.
-    const each = values.keep ? 750 : Math.ceil(Number(values.nodes) / 1.61 / 8 / 1000) * 1000;
-    const from = values.keep ? 90_000_000 + (journal.records % 1_000_000) * 10 : 0;
+    const each = wish.keep ? 750 : Math.ceil(wish.nodes / 1.61 / 8 / 1000) * 1000;
+    const from = wish.keep ? 90_000_000 + (journal.records % 1_000_000) * 10 : 0;
     await Promise.all(
       Array.from({ length: 8 }, (_, w) =>
         decisions(journal, each, { from: from + w * 10_000_000, sessions: 24 }),
@@ -161,7 +158,7 @@ if (values.child === undefined) {
     );
     nodes = journal.treeSize;
     more["records"] = journal.records;
-  } else if (values.child === "restart") {
+  } else if (wish.child === "restart") {
     const journal = await opened();
     // As a guardian does it: the latest receipts are at hand again.
     const latest = [...journal.latest(10_000, (node) => node.body["type"] === "atoll.dev/receipt/v1")];
@@ -173,10 +170,10 @@ if (values.child === undefined) {
       await journal.append([attestation(session(0), 1)], []).durable;
       await journal.close();
     };
-  } else if (values.child === "export") {
+  } else if (wish.child === "export") {
     nodes = (await writeJournalPack({ dir: at("journal"), signer, file: at("pack.tar") })).nodes;
   } else {
-    const path = values.child === "verify" ? at("pack.tar") : at("journal");
+    const path = wish.child === "verify" ? at("pack.tar") : at("journal");
     inLittleMemory();
     let checked = 0;
     const counted = new Map<Verifier, Verifier>();
@@ -204,7 +201,7 @@ if (values.child === undefined) {
     peakMb: Math.round(process.resourceUsage().maxRSS / 1024),
   };
   await after();
-  const floors = values.child.startsWith("verify")
+  const floors = wish.child.startsWith("verify")
     ? { bare: bare(signatures().of), platform: bare(PLATFORM.of) }
     : {};
   console.log(JSON.stringify({ ...told, ...more, ...floors }));

@@ -23,13 +23,13 @@ import { storedKeys, tokenReviews } from "../operator/control/identity.ts";
 import { apply, until } from "../test/operator/api.ts";
 import { sidecarSpec } from "../test/operator/shapes.ts";
 import { bundle, pod, startWhole } from "../test/operator/whole.ts";
+import { asked, amount } from "../kind-e2e/asked.ts";
 import type { Crew, Denied, News, Order } from "./freeze-guardians.ts";
 
-const [guardians = 500, rounds = 12] = process.argv.slice(2).map(Number);
-if (!Number.isSafeInteger(guardians) || !Number.isSafeInteger(rounds)) {
-  console.log("usage: node bench/freeze.ts [guardians 500] [rounds 12]");
-  process.exit(2);
-}
+const { guardians, rounds } = asked("usage: node bench/freeze.ts [--guardians 500] [--rounds 12]", {
+  guardians: amount(500, 1),
+  rounds: amount(12, 1),
+});
 const PROCESSES = 5;
 const WAYS = ["spec", "annotation", "cli"] as const;
 type Way = (typeof WAYS)[number];

@@ -7,23 +7,16 @@
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { parseArgs } from "node:util";
+import { asked, text, amount } from "../kind-e2e/asked.ts";
 import type { OpenJournal } from "../sidecar/journal/journal.ts";
 import { attestation, newSigner, open, session } from "../test/journal/scene.ts";
 
-const { values } = parseArgs({
-  options: {
-    seconds: { type: "string", default: "5" },
-    dir: { type: "string", default: tmpdir() },
-    help: { type: "boolean", short: "h" },
-  },
+const wish = asked("usage: node bench/journal.ts [--seconds 5] [--dir DIR]", {
+  seconds: amount(5, 1),
+  dir: text(tmpdir()),
 });
-if (values.help === true) {
-  console.log("usage: node bench/journal.ts [--seconds 5] [--dir DIR]");
-  process.exit(0);
-}
-const seconds = Number(values.seconds);
-const home = mkdtempSync(join(values.dir, "atoll-bench-journal-"));
+const seconds = wish.seconds;
+const home = mkdtempSync(join(wish.dir, "atoll-bench-journal-"));
 
 async function rate(
   writers: number,

@@ -3,7 +3,7 @@
 import { randomBytes } from "node:crypto";
 import { existsSync } from "node:fs";
 import { request } from "node:https";
-import { parseArgs } from "node:util";
+import { asked, oneOf, text, amount } from "../kind-e2e/asked.ts";
 import { apply, startApi, until, yamlFile } from "../test/operator/api.ts";
 import type { Api, Json, Reply } from "../test/operator/api.ts";
 import { podEnvironment, startProgram } from "../test/operator/install.ts";
@@ -17,21 +17,8 @@ import { bundled } from "./bundled.ts";
 import { blocksText, cpuSeconds, longestBlocks, memoryMiB, startIdler } from "./processor.ts";
 import type { Blocks } from "./processor.ts";
 
-const { values } = parseArgs({
-  options: {
-    pods: { type: "string", default: "10000" },
-    bundles: { type: "string", default: "50" },
-    sidecars: { type: "string", default: "20" },
-    steady: { type: "string", default: "30" },
-    go: { type: "string" },
-    profile: { type: "string" },
-    plant: { type: "string", default: "" },
-    json: { type: "boolean" },
-    help: { type: "boolean" },
-  },
-});
-if (values.help === true) {
-  process.stdout.write(`usage: node bench/operator.ts [--pods 10000] [--bundles 50] [--sidecars 20] [--steady 30] [--go FILE] [--json] [--plant stall]
+const wish = asked(
+  `usage: node bench/operator.ts [--pods 10000] [--bundles 50] [--sidecars 20] [--steady 30] [--go FILE] [--json] [--plant stall]
 A real API server; webhook and operator are processes of their own, bundled and started as they ship, with the chart's rights. Every
 pod is created through webhook and policies. Then the operator is started anew and measured: until every sidecar's status counts its
 pods; while nothing happens; and from one bundle's change to its status and to a guardian on the control stream.
@@ -39,10 +26,19 @@ A block of the event loop is counted without the time for which the kernel had n
 Beside the operator runs a process that does nothing: how late that one is, the machine is.
 --profile DIR writes processor profiles of the operators. --go waits, when everything is there, until that file exists. --plant stall stops the operator for 300 ms now and then: the bound of
 the event loop must be missed.
-`);
-  process.exit(0);
-}
-const [podCount, bundleCount, sidecarCount] = [values.pods, values.bundles, values.sidecars].map(Number) as [
+`,
+  {
+    pods: 10_000,
+    bundles: 50,
+    sidecars: amount(20, 1),
+    steady: amount(30, 1),
+    go: text(""),
+    profile: text(""),
+    plant: oneOf("stall"),
+    json: false,
+  },
+);
+const [podCount, bundleCount, sidecarCount] = [wish.pods, wish.bundles, wish.sidecars].map(Number) as [
   number,
   number,
   number,
@@ -66,19 +62,19 @@ async function put(api: Api, id: string, version: number): Promise<Reply> {
 /** Watches the event loop of every program that is started; bundled, so that no TypeScript stripper is loaded with it. */
 const turns = await bundled("bench/turns.ts");
 /** The longest blocks of a program's event loop since this was last asked. */
-const asked = new Map<Program, number>();
+const heard = new Map<Program, number>();
 function blocks(of: Program): Blocks {
-  const from = asked.get(of) ?? 0;
-  asked.set(of, of.lines.length);
+  const from = heard.get(of) ?? 0;
+  heard.set(of, of.lines.length);
   const lines = of.lines.slice(from);
-  if (values.profile !== undefined) for (const line of lines) say(JSON.stringify(line));
+  if (wish.profile !== "") for (const line of lines) say(JSON.stringify(line));
   return longestBlocks(lines);
 }
 
 async function startOperator(api: Api, program: string, port: number, name: string): Promise<Program> {
   return startProgram(program, {
     ...(await podEnvironment(api, "atoll-operator")),
-    NODE_OPTIONS: `--max-semi-space-size=2 --import=${turns}${values.profile === undefined ? "" : ` --cpu-prof --cpu-prof-dir=${values.profile}`}`,
+    NODE_OPTIONS: `--max-semi-space-size=2 --import=${turns}${wish.profile === "" ? "" : ` --cpu-prof --cpu-prof-dir=${wish.profile}`}`,
     ATOLL_PORT: String(port + 1),
     ATOLL_HEALTH_PORT: String(port),
     ATOLL_EXTRA_ADDRESSES: "127.0.0.1",
@@ -257,8 +253,8 @@ try {
   for (let i = 0; i < sidecarCount; i++)
     await api.call("DELETE", `/api/v1/namespaces/team-${i}/pods/agent-0?gracePeriodSeconds=0`);
   say(`everything is there (${perSecond.toFixed(0)} pods/s)`);
-  if (values.go !== undefined) {
-    const file = values.go;
+  if (wish.go !== "") {
+    const file = wish.go;
     await until("the file to go on", () => Promise.resolve(existsSync(file)), 3600);
   }
 
@@ -287,7 +283,7 @@ try {
   );
 
   const stalling =
-    values.plant === "stall"
+    wish.plant === "stall"
       ? setInterval(() => {
           process.kill(pid, "SIGSTOP");
           setTimeout(() => process.kill(pid, "SIGCONT"), 300);
@@ -295,11 +291,11 @@ try {
       : undefined;
   const before = cpuSeconds(pid);
   let rss = 0;
-  for (let i = 0; i < Number(values.steady); i++) {
+  for (let i = 0; i < wish.steady; i++) {
     await new Promise((resolve) => setTimeout(resolve, 1000));
     rss = Math.max(rss, memoryMiB(pid).rss);
   }
-  const steadyCpu = (cpuSeconds(pid) - before) / Number(values.steady);
+  const steadyCpu = (cpuSeconds(pid) - before) / wish.steady;
   const steadyBlock = blocks(operator);
   late.push(await idler.lateMs());
   say(
@@ -344,7 +340,7 @@ try {
     ...(told <= 5000 && heard <= 5000 ? [] : ["a bundle's change took more than 5 s"]),
   ];
   process.stdout.write(
-    values.json === true
+    wish.json
       ? `${JSON.stringify({ pods: created, bundles: bundleCount, sidecars: sidecarCount, podsPerSecond: perSecond, syncSeconds: sync, syncCpuSeconds: syncCpu, syncPeakMiB: syncPeak, steadyMiB: rss, steadyCpu, blockMs: { sync: syncBlock, steady: steadyBlock, change: changeBlock }, idlerLateMs: late, changeMs: { status: told, stream: heard }, missed })}\n`
       : `${created} pods, ${bundleCount} bundles, ${sidecarCount} sidecars: sync ${sync.toFixed(1)} s (bound 30), steady RSS ${rss.toFixed(0)} MiB (bound 250; ${syncPeak.toFixed(0)} at most while syncing), longest block of the event loop ${block.toFixed(0)} ms (bound 100; ${wall.toFixed(0)} ms with the time in which it waited for a processor, and an idle process was late by ${late.map((l) => l.toFixed(0)).join(", ")} ms in the three phases), change in status ${told.toFixed(0)} ms and on the stream ${heard.toFixed(0)} ms (bound 5000)\n${missed.length === 0 ? "all within their bounds" : `missed: ${missed.join("; ")}`}\n`,
   );

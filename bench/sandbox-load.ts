@@ -6,6 +6,7 @@ import { readFileSync } from "node:fs";
 import { createSandbox } from "../kernel/runtime/sandbox/sandbox.ts";
 import { buildExecutor } from "../test/sandbox/built.ts";
 import { killedUnderLoad } from "../test/sandbox/killed.ts";
+import { asked, someOf } from "../kind-e2e/asked.ts";
 import { guest, print } from "../test/sandbox/wat.ts";
 
 let missed = 0;
@@ -61,16 +62,13 @@ async function kills(entry: string): Promise<void> {
   }
 }
 
-const PARTS = ["memory", "kills"];
-const asked = process.argv.slice(2);
-if (asked.some((part) => !PARTS.includes(part))) {
-  console.log(`usage: node bench/sandbox-load.ts [${PARTS.join("] [")}]`);
-  process.exit(asked.includes("--help") ? 0 : 2);
-}
+const { only } = asked("usage: node bench/sandbox-load.ts [--only memory,kills]", {
+  only: someOf("memory", "kills"),
+});
 const built = buildExecutor();
 try {
-  if (asked.length === 0 || asked.includes("memory")) await memory(built.entry);
-  if (asked.length === 0 || asked.includes("kills")) await kills(built.entry);
+  if (only.includes("memory")) await memory(built.entry);
+  if (only.includes("kills")) await kills(built.entry);
 } finally {
   built.remove();
 }

@@ -21,6 +21,7 @@ import { guest, print } from "../test/sandbox/wat.ts";
 import { BOMBS, LIFTED } from "./bombs.ts";
 import { KERNELS } from "./kernels.ts";
 import { largeModule } from "./large.ts";
+import { asked, someOf } from "../kind-e2e/asked.ts";
 import type { KernelRow, LargeRow } from "./sandbox-code.ts";
 
 let missed = 0;
@@ -211,28 +212,24 @@ async function ends(sandbox: Sandbox, entry: string): Promise<void> {
   }
 }
 
-const PARTS = ["gas", "rewrite", "trip", "ends"];
-const asked = process.argv.slice(2);
-if (asked.some((part) => !PARTS.includes(part))) {
-  console.log(`usage: node bench/sandbox.ts [${PARTS.join("] [")}]`);
-  process.exit(asked.includes("--help") ? 0 : 2);
-}
-const wanted = (part: string): boolean => asked.length === 0 || asked.includes(part);
+const { only } = asked("usage: node bench/sandbox.ts [--only gas,rewrite,trip,ends]", {
+  only: someOf("gas", "rewrite", "trip", "ends"),
+});
 const folder = mkdtempSync(join(tmpdir(), "atoll-bench-"));
 const built = buildExecutor();
 const sandbox = createSandbox({ entry: built.entry });
 try {
-  if (wanted("gas")) {
+  if (only.includes("gas")) {
     for (const [name, { source }] of Object.entries(KERNELS))
       writeFileSync(join(folder, `${name}.wasm`), await assembly(source));
     gas(folder);
   }
-  if (wanted("rewrite")) {
+  if (only.includes("rewrite")) {
     writeFileSync(join(folder, "large.wasm"), await largeModule(600_000));
     rewriting(folder);
   }
-  if (wanted("trip")) await clocked(() => trip(sandbox));
-  if (wanted("ends")) await ends(sandbox, built.entry);
+  if (only.includes("trip")) await clocked(() => trip(sandbox));
+  if (only.includes("ends")) await ends(sandbox, built.entry);
 } finally {
   await sandbox.close();
   built.remove();

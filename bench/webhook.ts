@@ -3,7 +3,8 @@
 import { execFile } from "node:child_process";
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { parseArgs, promisify } from "node:util";
+import { promisify } from "node:util";
+import { asked, text, amount } from "../kind-e2e/asked.ts";
 import { apply, startApi, until, yamlFile } from "../test/operator/api.ts";
 import type { Json } from "../test/operator/api.ts";
 import { podEnvironment, startProgram } from "../test/operator/install.ts";
@@ -12,27 +13,23 @@ import { bundled } from "./bundled.ts";
 import { blocksText, cpuSeconds, longestBlocks, memoryMiB, startIdler } from "./processor.ts";
 import type { Load, Loaded } from "./webhook-load.ts";
 
-const { values } = parseArgs({
-  options: {
-    seconds: { type: "string", default: "20" },
-    rate: { type: "string", default: "200" },
-    sidecars: { type: "string", default: "20" },
-    stall: { type: "string", default: "0" },
-    options: { type: "string", default: "" },
-    json: { type: "boolean" },
-    help: { type: "boolean" },
-  },
-});
-if (values.help === true) {
-  process.stdout.write(`usage: node bench/webhook.ts [--seconds 20] [--rate 200] [--sidecars 20] [--json] [--stall MS] [--options OPTIONS]
+const wish = asked(
+  `usage: node bench/webhook.ts [--seconds 20] [--rate 200] [--sidecars 20] [--json] [--stall MS] [--options OPTIONS]
 A real API server for what the webhook follows; the webhook a process of its own, bundled as it ships; the reviews from another.
 --stall stops the webhook for so many milliseconds every second: with 100 the bound of the latency must be missed.
 --options are more of Node's options for the webhook.
-`);
-  process.exit(0);
-}
-const seconds = Number(values.seconds);
-const stall = Number(values.stall);
+`,
+  {
+    seconds: amount(20, 1),
+    rate: amount(200, 1),
+    sidecars: amount(20, 1),
+    stall: 0,
+    options: text(""),
+    json: false,
+  },
+);
+const seconds = wish.seconds;
+const stall = wish.stall;
 const say = (line: string): void => void process.stderr.write(`${line}\n`);
 
 const api = await startApi();
@@ -40,16 +37,16 @@ try {
   await ground(api);
   for (const object of yamlFile("charts/atoll/templates/webhooks.yaml")) await apply(api, object);
   const entries = [];
-  for (let i = 0; i < Number(values.sidecars); i++)
+  for (let i = 0; i < wish.sidecars; i++)
     entries.push(
       await entryFrom(api, `s${i}`, sidecarSpec({ namespaceSelector: { matchLabels: { team: `t${i}` } } })),
     );
   await storeIndex(api, entries);
-  for (let i = 0; i < Number(values.sidecars); i++)
+  for (let i = 0; i < wish.sidecars; i++)
     await namespace(api, `team-${i}`, { "atoll.dev/governed": "true", team: `t${i}` });
   const webhook = startProgram(await bundled("operator/webhook.ts"), {
     ...(await podEnvironment(api, "atoll-webhook")),
-    NODE_OPTIONS: `--import=${await bundled("bench/turns.ts")}${values.options === "" ? "" : ` ${values.options}`}`,
+    NODE_OPTIONS: `--import=${await bundled("bench/turns.ts")}${wish.options === "" ? "" : ` ${wish.options}`}`,
     ATOLL_PORT: "0",
     ATOLL_EXTRA_ADDRESSES: "127.0.0.1",
   });
@@ -133,10 +130,10 @@ try {
   const idler = startIdler();
   await idler.lateMs();
   const from = webhook.lines.length;
-  const steady = await go({ rate: Number(values.rate) });
+  const steady = await go({ rate: wish.rate });
   const blocks = longestBlocks(webhook.lines.slice(from));
   say(
-    `${values.rate} reviews/s asked: ${(steady.answers / steady.seconds).toFixed(0)} answered, p50 ${steady.p50.toFixed(1)} ms, p99 ${steady.p99.toFixed(1)} ms, worst ${steady.worst.toFixed(0)} ms; webhook ${((steady.serverCpu / steady.seconds) * 100).toFixed(0)} % of a core`,
+    `${wish.rate} reviews/s asked: ${(steady.answers / steady.seconds).toFixed(0)} answered, p50 ${steady.p50.toFixed(1)} ms, p99 ${steady.p99.toFixed(1)} ms, worst ${steady.worst.toFixed(0)} ms; webhook ${((steady.serverCpu / steady.seconds) * 100).toFixed(0)} % of a core`,
   );
   const late = await idler.lateMs();
   idler.stop();
@@ -155,12 +152,12 @@ try {
     ...(steady.bad + full.bad === 0
       ? []
       : [`${steady.bad + full.bad} wrong answers, such as ${steady.firstBad || full.firstBad}`]),
-    ...(steady.answers >= Number(values.rate) * seconds * 0.99 ? [] : ["not every review was answered"]),
+    ...(steady.answers >= wish.rate * seconds * 0.99 ? [] : ["not every review was answered"]),
     ...(steady.p99 <= 25 ? [] : ["p99 above 25 ms"]),
     ...(rate >= 2000 ? [] : ["fewer than 2,000 reviews/s at saturation"]),
   ];
   process.stdout.write(
-    values.json === true
+    wish.json
       ? `${JSON.stringify({ steady, blocks, idlerLateMs: late, full: { ...full, rate, perCpu }, rssMiB: Math.round(rss), missed })}\n`
       : `webhook RSS ${rss.toFixed(0)} MiB\n${missed.length === 0 ? "all within their bounds" : `missed: ${missed.join("; ")}`}\n`,
   );

@@ -1,7 +1,7 @@
 #!/usr/bin/env node
 // `npm run up`: a real Kubernetes with a governed agent on it, from nothing; `npm run down` leaves nothing.
 import { dirname } from "node:path";
-import { parseArgs } from "node:util";
+import { asked, text } from "./asked.ts";
 import { openCluster } from "./backends.ts";
 import { Failure } from "./failure.ts";
 import { readState } from "./holder.ts";
@@ -138,15 +138,11 @@ The end of it: npm run down${name === "atoll" ? "" : ` -- --name ${name}`}
 `);
 }
 
-const { values } = parseArgs({
-  options: { name: { type: "string" }, help: { type: "boolean", short: "h" } },
-});
-if (values.help === true) process.stdout.write(USAGE);
-else
-  try {
-    await up(values.name ?? "atoll");
-  } catch (error) {
-    if (!(error instanceof Failure)) throw error;
-    line(error.message);
-    process.exitCode = 1;
-  }
+const { name } = asked(USAGE, { name: text("atoll") });
+try {
+  await up(name);
+} catch (error) {
+  if (!(error instanceof Failure)) throw error;
+  line(error.message);
+  process.exitCode = 1;
+}

@@ -1,9 +1,19 @@
 // The commands that the documents show exist, with the options that they show, and README's own story runs.
 
-import { spawnSync } from "node:child_process";
-import { cpSync, mkdirSync, mkdtempSync, readFileSync, readdirSync, rmSync, writeFileSync } from "node:fs";
+import { execFile, spawnSync } from "node:child_process";
+import {
+  cpSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  readdirSync,
+  rmSync,
+  writeFileSync,
+} from "node:fs";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
+import { promisify } from "node:util";
 import { expect, test } from "vitest";
 import { atoll } from "../../cli/atoll.ts";
 import { isObject, parseJson } from "../../kernel/contracts/contracts.ts";
@@ -11,6 +21,9 @@ import { isObject, parseJson } from "../../kernel/contracts/contracts.ts";
 const ROOT = resolve(import.meta.dirname, "../..");
 const pages = [
   "README.md",
+  "ARCHITECTURE.md",
+  "SECURITY.md",
+  "CONTRIBUTING.md",
   ...readdirSync(join(ROOT, "docs"))
     .filter((f) => f.endsWith(".md"))
     .map((f) => `docs/${f}`),
@@ -29,14 +42,18 @@ async function help(argv: readonly string[]): Promise<string> {
   return out.join("");
 }
 
-/** Lines of fenced blocks that call the command, joined where they go on with a backslash. */
+/** Calls of the command: lines of fenced blocks, joined where they go on with a backslash, and code within a sentence. */
 const shown = (text: string): readonly string[] =>
-  [...text.matchAll(/^```\w*\n([^]*?)^```/gm)]
-    .flatMap(([, block = ""]) => block.replaceAll("\\\n", " ").split("\n"))
+  [
+    ...[...text.matchAll(/^```\w*\n([^]*?)^```/gm)].flatMap(([, block = ""]) =>
+      block.replaceAll("\\\n", " ").split("\n"),
+    ),
+    ...[...text.replaceAll(/^```[^]*?^```/gm, "").matchAll(/`([^`\n]+)`/g)].map(([, code = ""]) => code),
+  ]
     .map((l) => l.trim().replace(/^\$ /, "").replace(/^npx /, ""))
     .filter((l) => l.startsWith("atoll "));
 
-const NESTED = ["bundle", "lock", "wasm", "ledger", "session"];
+const NESTED = ["bundle", "lock", "wasm", "ledger", "keys"];
 test("every command line in the documents names commands and options that there are", async () => {
   let checked = 0;
   for (const file of pages)
@@ -50,7 +67,7 @@ test("every command line in the documents names commands and options that there 
         expect([file, line, option, text.includes(option)]).toEqual([file, line, option, true]);
       checked++;
     }
-  expect(checked).toBeGreaterThan(5);
+  expect(checked).toBeGreaterThan(50);
 });
 
 test("every npm script in the documents is in package.json", () => {
@@ -63,8 +80,41 @@ test("every npm script in the documents is in package.json", () => {
   expect(named.filter((n) => !known.includes(n.split(": ")[1] ?? ""))).toEqual([]);
 });
 
+const scripts = [
+  ...new Set(
+    pages.flatMap((file) =>
+      [...page(file).matchAll(/\b(?:bench|test\/long|kind-e2e)(?:\/[a-z-]+)*\/[a-z-]+\.ts\b/g)].map(
+        ([name]) => name,
+      ),
+    ),
+  ),
+];
+test("every script that the documents name is there", () => {
+  expect(scripts.length).toBeGreaterThan(20);
+  expect(scripts.filter((name) => !existsSync(join(ROOT, name)))).toEqual([]);
+});
+
+const withOptions = scripts.filter((name) => /\basked\(/.test(page(name)));
+test("a script that has options says so, and takes no other", async () => {
+  expect(withOptions.length).toBeGreaterThan(15);
+  const run = promisify(execFile);
+  const ended = (...words: readonly string[]): Promise<{ code: unknown; stdout: string; stderr: string }> =>
+    run(process.execPath, words, { cwd: ROOT, timeout: 60_000 }).then(
+      (told) => ({ ...told, code: 0 }),
+      (error: { code: unknown; stdout: string; stderr: string }) => error,
+    );
+  for (const name of withOptions) {
+    const [help, wrong] = await Promise.all([ended(name, "--help"), ended(name, "--nonsense")]);
+    expect([name, help]).toMatchObject([name, { code: 0, stdout: expect.stringMatching(/^usage: /) }]);
+    expect([name, wrong]).toMatchObject([
+      name,
+      { code: 2, stdout: "", stderr: expect.stringContaining("--nonsense") },
+    ]);
+  }
+});
+
 test("every file and link that the documents name is there", () => {
-  for (const file of [...pages, "ARCHITECTURE.md", "SECURITY.md", "CONTRIBUTING.md"])
+  for (const file of pages)
     for (const [, target = ""] of page(file).matchAll(/\]\(([^)#:]+)\)/g))
       expect([file, target, spawnSync("test", ["-e", resolve(ROOT, file, "..", target)]).status]).toEqual([
         file,

@@ -5,7 +5,7 @@
 // True afterwards: no ungoverned pod ever was, no acknowledged receipt is lost, no call was done twice, and everything is
 // ready again within 30 s of the last kill (kubelet's pause between restarts is bounded at 5 s on this cluster; with its
 // default a container that is killed often waits up to five minutes).
-import { parseArgs } from "node:util";
+import { asked, text, amount } from "../../kind-e2e/asked.ts";
 import { setTimeout as pause } from "node:timers/promises";
 import { openCluster } from "../../kind-e2e/backends.ts";
 import { Failure } from "../../kind-e2e/failure.ts";
@@ -16,23 +16,14 @@ import { doneCount, expect, type Scene } from "../../kind-e2e/trial/steps.ts";
 import { until, type Json } from "../../kind-e2e/trial/kube.ts";
 import { installed, receiptsHold, startAgents, watchPods, work, type Work } from "./load.ts";
 
-const { values } = parseArgs({
-  options: {
-    minutes: { type: "string", default: "10" },
-    every: { type: "string", default: "5" },
-    agents: { type: "string", default: "3" },
-    name: { type: "string", default: "chaos" },
-    help: { type: "boolean", short: "h" },
-  },
+const wish = asked("usage: node test/long/chaos.ts [--minutes 10] [--every 5] [--agents 3] [--name chaos]", {
+  minutes: amount(10, 1),
+  every: amount(5, 1),
+  agents: amount(3, 1),
+  name: text("chaos"),
 });
-if (values.help === true) {
-  process.stdout.write(
-    "usage: node test/long/chaos.ts [--minutes 10] [--every 5] [--agents 3] [--name chaos]\n",
-  );
-  process.exit(0);
-}
 const { say, step, close } = counted();
-const duration = Number(values.minutes) * 60_000;
+const duration = wish.minutes * 60_000;
 
 const KILL = `
 all=$(for p in /proc/[0-9]*; do tr '\\0' ' ' < $p/cmdline 2>/dev/null | grep -Eq '^/usr/bin/node /opt/atoll/(operator|webhook|sidecar).js( (controllers|guardian))? *$' && basename $p; done)
@@ -80,11 +71,11 @@ const everythingReady = (scene: Scene, seconds: number): Promise<object | true> 
   });
 
 async function main(): Promise<void> {
-  const cluster = openCluster(values.name);
+  const cluster = openCluster(wish.name);
   try {
-    const scene = await bringUp(values.name, cluster, { keep: false, reuse: false }, { say, step });
+    const scene = await bringUp(wish.name, cluster, { keep: false, reuse: false }, { say, step });
     if (scene === undefined || !(await installed(scene, step))) return;
-    const names = await startAgents(scene, Number(values.agents));
+    const names = await startAgents(scene, wish.agents);
     const before = await doneCount(scene, "create_issue");
     const watch = watchPods(scene);
     const end = Date.now() + duration;
@@ -92,9 +83,9 @@ async function main(): Promise<void> {
     const churning = churn(scene, end);
     const kills: Record<string, number> = {};
     let works: Work[] = [];
-    await step(`one is killed every ${values.every} s for ${values.minutes} minutes`, async () => {
+    await step(`one is killed every ${wish.every} s for ${wish.minutes} minutes`, async () => {
       while (Date.now() < end) {
-        await pause(Number(values.every) * 1000);
+        await pause(wish.every * 1000);
         const done = await cluster.execOnNode(["sh", "-c", KILL]);
         const victim = /\/opt\/atoll\/(\w+)/u.exec(done.stdout)?.[1] ?? "nobody";
         kills[victim] = (kills[victim] ?? 0) + 1;

@@ -3,7 +3,7 @@
 //
 // True afterwards: no create failed, each was injected, and no call of the agent failed.
 import { setTimeout as pause } from "node:timers/promises";
-import { parseArgs } from "node:util";
+import { asked, oneOf, text, amount } from "../../kind-e2e/asked.ts";
 import { KubeConfig } from "@kubernetes/client-node";
 import { openCluster } from "../../kind-e2e/backends.ts";
 import { Failure } from "../../kind-e2e/failure.ts";
@@ -16,22 +16,13 @@ import type { Scene } from "../../kind-e2e/trial/steps.ts";
 import { accessFromConfig, clientFrom } from "../../operator/runtime/runtime.ts";
 import { installed, startAgents, work } from "./load.ts";
 
-const { values } = parseArgs({
-  options: {
-    rollouts: { type: "string", default: "3" },
-    rate: { type: "string", default: "20" },
-    name: { type: "string", default: "deployments" },
-    plant: { type: "string", default: "" },
-    help: { type: "boolean", short: "h" },
-  },
-});
-if (values.help === true) {
-  process.stdout.write(`usage: node test/long/deployments.ts [--rollouts 3] [--rate 20] [--name deployments] [--plant kill]
+const wish = asked(
+  `usage: node test/long/deployments.ts [--rollouts 3] [--rate 20] [--name deployments] [--plant kill]
 A cluster of its own (about a minute), then the rollouts (about a minute each). --plant kill deletes all replicas of the webhook at
 once instead: creates must fail.
-`);
-  process.exit(0);
-}
+`,
+  { rollouts: amount(3, 1), rate: amount(20, 1), name: text("deployments"), plant: oneOf("kill") },
+);
 const { say, step, close } = counted();
 const MOST_AT_ONCE = 16;
 const SYSTEM = "atoll-system";
@@ -63,7 +54,7 @@ function creates(scene: Scene): {
   };
   const loading = (async () => {
     for (let sent = 0; !over.signal.aborted; sent++) {
-      await pause(Math.max(1, began + (sent / Number(values.rate)) * 1000 - performance.now()));
+      await pause(Math.max(1, began + (sent / wish.rate) * 1000 - performance.now()));
       while (flying.size >= MOST_AT_ONCE) await Promise.race(flying);
       const asked: Promise<void> = one(`p${sent}`).finally(() => void flying.delete(asked));
       flying.add(asked);
@@ -82,7 +73,7 @@ function creates(scene: Scene): {
 
 async function replace(kube: Kube, name: string): Promise<void> {
   const at = ["--namespace", SYSTEM, "--as", INSTALLER];
-  if (values.plant === "kill") {
+  if (wish.plant === "kill") {
     if (name === "atoll-webhook")
       await kube.kubectl(
         "delete",
@@ -101,14 +92,14 @@ async function replace(kube: Kube, name: string): Promise<void> {
 }
 
 async function main(): Promise<void> {
-  const cluster = openCluster(values.name);
+  const cluster = openCluster(wish.name);
   try {
-    const scene = await bringUp(values.name, cluster, { keep: false, reuse: false }, { say, step });
+    const scene = await bringUp(wish.name, cluster, { keep: false, reuse: false }, { say, step });
     if (scene === undefined || !(await installed(scene, step))) return;
     const [worker = ""] = await startAgents(scene, 1);
     const load = creates(scene);
     await pause(2000);
-    for (let i = 1; i <= Number(values.rollouts); i++)
+    for (let i = 1; i <= wish.rollouts; i++)
       await step(`rollout ${i} of operator and webhook, and the agent's calls go on`, async () => {
         const over = performance.now();
         const working = work(scene, worker, 25_000, 100);

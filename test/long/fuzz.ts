@@ -6,7 +6,7 @@
 // so is what takes more than a second. Execution n of a seed is always the same: `--from n --runs 1` asks it again.
 // --plant puts a fault in the middle of the run, which has to be found. Exit 1 with a find.
 
-import { parseArgs } from "node:util";
+import { asked, oneOf, amount } from "../../kind-e2e/asked.ts";
 import { Worker, isMainThread, parentPort, workerData } from "node:worker_threads";
 import { executionAt, run } from "../policy/fuzzing.ts";
 
@@ -138,35 +138,16 @@ function planted(plant: "crash" | "hang"): void {
 }
 
 async function main(): Promise<number> {
-  const { values } = parseArgs({
-    options: {
-      runs: { type: "string", default: "100000" },
-      from: { type: "string", default: "0" },
-      seed: { type: "string", default: "1" },
-      plant: { type: "string" },
-      json: { type: "boolean" },
-      help: { type: "boolean", short: "h" },
-    },
-  });
-  if (values.help === true) {
-    console.log(
-      `usage: node test/long/fuzz.ts [--runs N] [--from N] [--seed S] [--json] [--plant crash|hang]
+  const { plant, json, ...named } = asked(
+    `usage: node test/long/fuzz.ts [--runs N] [--from N] [--seed S] [--json] [--plant crash|hang]
 Fuzz of the policy parser and of the loader of expressions; ten million executions take about forty minutes.`,
-    );
-    return 0;
-  }
-  const { plant } = values;
-  if (plant !== undefined && plant !== "crash" && plant !== "hang") throw new Error("--plant crash or hang");
-  const task: Task = {
-    seed: Number(values.seed),
-    from: Number(values.from),
-    runs: Number(values.runs),
-    ...(plant === undefined ? {} : { plant }),
-  };
+    { runs: amount(100_000, 1), from: 0, seed: 1, plant: oneOf("crash", "hang"), json: false },
+  );
+  const task: Task = { ...named, ...(plant === "" ? {} : { plant }) };
   const started = performance.now();
   const result = await fuzz(task, (line) => console.error(line));
   const seconds = Math.round((performance.now() - started) / 1000);
-  if (values.json === true) console.log(JSON.stringify({ ...result, seconds }, null, 2));
+  if (json) console.log(JSON.stringify({ ...result, seconds }, null, 2));
   else {
     for (const f of result.finds) console.log(`FOUND at ${f.execution}: ${f.what}\n  ${f.input}`);
     for (const [kind, t] of Object.entries(result.kinds))

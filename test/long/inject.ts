@@ -1,6 +1,6 @@
 // Ten thousand generated pods: through the injector, and what it makes of them into a real API server with no webhook.
 //   node test/long/inject.ts [--runs 10000] [--seed 1]
-import { parseArgs } from "node:util";
+import { asked, amount } from "../../kind-e2e/asked.ts";
 import fc from "fast-check";
 import { inject } from "../../operator/inject/inject.ts";
 import { startApi } from "../operator/api.ts";
@@ -10,21 +10,12 @@ import { anyPod } from "../operator/pods.ts";
 import { NAMESPACE, RICH, pureEntry } from "../operator/pure.ts";
 import { enforce, entryFrom, ground, namespace, storeIndex } from "../operator/shapes.ts";
 
-const { values } = parseArgs({
-  options: {
-    runs: { type: "string", default: "10000" },
-    seed: { type: "string", default: "1" },
-    help: { type: "boolean" },
-  },
-});
-if (values.help === true) {
-  process.stdout.write(
-    "usage: node test/long/inject.ts [--runs N] [--seed N]\nN generated pods: the injector never crashes, its second pass is empty, and the API server's policy admits what it makes.\n",
-  );
-  process.exit(0);
-}
-const runs = Number(values.runs);
-const seed = Number(values.seed);
+const wish = asked(
+  "usage: node test/long/inject.ts [--runs N] [--seed N]\nN generated pods: the injector never crashes, its second pass is empty, and the API server's policy admits what it makes.",
+  { runs: amount(10_000, 1), seed: 1 },
+);
+const runs = wish.runs;
+const seed = wish.seed;
 const entry = pureEntry();
 let injected = 0;
 fc.assert(

@@ -6,31 +6,19 @@
 // process and a look at what is left. Prints a line for each round and exits 1 at a node that was acknowledged and lost, a
 // store or pack that does not verify, a snapshot that says something else than the log, or a call that was done twice or
 // without its intent.
-import { parseArgs } from "node:util";
+import { asked, someOf, amount } from "../../kind-e2e/asked.ts";
 import { PATHS, bundledWorker, createLab } from "../journal/kill/points.ts";
 
-const { values } = parseArgs({
-  options: {
-    points: { type: "string", default: "10000" },
-    decisions: { type: "string", default: "200" },
-    "at-once": { type: "string", default: "2" },
-    paths: { type: "string", default: PATHS.join(",") },
-    help: { type: "boolean", short: "h" },
-  },
-});
-if (values.help === true) {
-  console.log(
-    "usage: node test/long/kill.ts [--points 10000] [--paths run,export,condense,recover] [--decisions 200] [--at-once 2]",
-  );
-  process.exit(0);
-}
-const wanted = Number(values.points);
-const paths = PATHS.filter((path) => values.paths.split(",").includes(path));
+const wish = asked(
+  "usage: node test/long/kill.ts [--points 10000] [--paths run,export,condense,recover] [--decisions 200] [--at-once 2]",
+  { points: amount(10_000, 1), decisions: amount(200, 1), "at-once": amount(2, 1), paths: someOf(...PATHS) },
+);
+const wanted = wish.points;
 const worker = bundledWorker();
 const tally = { points: 0, kills: 0, wrong: 0 };
-const decisions = Number(values.decisions);
+const decisions = wish.decisions;
 for (let round = 0; tally.points < wanted; round++)
-  for (const path of paths) {
+  for (const path of wish.paths) {
     // A run is taken in parts, each from where the last one ended, so that a point late in it costs no more than an early one.
     // Calls at once change which records share a sync, and so the order of calls.
     const part =
@@ -52,7 +40,7 @@ for (let round = 0; tally.points < wanted; round++)
         console.log(`WRONG ${path} round ${round} at call ${call}: ${outcome.wrong}`);
       }
     };
-    await Promise.all(Array.from({ length: Number(values["at-once"]) }, some));
+    await Promise.all(Array.from({ length: wish["at-once"] }, some));
     lab.remove();
     console.log(
       `${path} round ${round}: ${tally.points - before} points of ${calls}; ${tally.kills} kills of ${tally.points} so far, ${tally.wrong} wrong`,

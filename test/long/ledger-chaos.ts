@@ -6,34 +6,28 @@
 // Needs Debian's `postgresql` for the runs with it. Exits 1 when something acknowledged is not in the ledger once and in
 // order, or a ledger does not verify.
 import { rmSync } from "node:fs";
-import { parseArgs } from "node:util";
+import { asked, someOf, amount } from "../../kind-e2e/asked.ts";
 import { newFolder } from "../journal/scene.ts";
 import { chaos } from "../ledger/chaos/chaos.ts";
 import { startPostgres } from "../ledger/postgres.ts";
 
-const { values } = parseArgs({
-  options: {
-    seconds: { type: "string", default: "600" },
-    outage: { type: "string", default: "300" },
-    runs: { type: "string", default: "embedded-local,embedded-ledger,postgres-local,postgres-ledger" },
-    help: { type: "boolean", short: "h" },
+const wish = asked(
+  "usage: node test/long/ledger-chaos.ts [--seconds 600] [--outage 300] [--runs embedded-local,…]",
+  {
+    seconds: amount(600, 1),
+    outage: 300,
+    runs: someOf("embedded-local", "embedded-ledger", "postgres-local", "postgres-ledger"),
   },
-});
-if (values.help === true) {
-  console.log(
-    "usage: node test/long/ledger-chaos.ts [--seconds 600] [--outage 300] [--runs embedded-local,…]",
-  );
-  process.exit(0);
-}
-for (const run of values.runs.split(",")) {
+);
+for (const run of wish.runs) {
   const durability = run.endsWith("-ledger") ? "ledger" : "local";
   const server = run.startsWith("postgres") ? await startPostgres() : undefined;
   const folder = newFolder();
   const report = await chaos({
-    seconds: Number(values.seconds),
+    seconds: wish.seconds,
     durability,
     store: server?.url ?? folder,
-    ...(Number(values.outage) > 0 ? { outageSeconds: Number(values.outage) } : {}),
+    ...(wish.outage > 0 ? { outageSeconds: wish.outage } : {}),
     ...(server === undefined
       ? {}
       : {

@@ -12,7 +12,7 @@ import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as pause } from "node:timers/promises";
-import { parseArgs } from "node:util";
+import { asked, oneOf, someOf, amount } from "../../kind-e2e/asked.ts";
 import { randomBytes } from "node:crypto";
 import { buildSync } from "esbuild";
 import { canonicalize } from "../../kernel/canonicalize/canonicalize.ts";
@@ -25,18 +25,11 @@ import type { Kind, Machine } from "../journal/loss/machine.ts";
 import { JOURNAL } from "../journal/loss/options.ts";
 import { newPem } from "../journal/scene.ts";
 
-const { values } = parseArgs({
-  options: {
-    cycles: { type: "string", default: "200" },
-    kinds: { type: "string", default: KINDS.join(",") },
-    sync: { type: "string", default: "honest" },
-    help: { type: "boolean", short: "h" },
-  },
+const wish = asked("usage: node test/long/power.ts [--cycles 200] [--kinds ext4,xfs] [--sync honest|lying]", {
+  cycles: amount(200, 1),
+  kinds: someOf(...KINDS),
+  sync: oneOf("honest", "lying"),
 });
-if (values.help === true) {
-  console.log("usage: node test/long/power.ts [--cycles 200] [--kinds ext4,xfs] [--sync honest|lying]");
-  process.exit(0);
-}
 if (process.env["ATOLL_OWN_MOUNTS"] === undefined) {
   const run = spawnSync(
     "unshare",
@@ -66,7 +59,7 @@ buildSync({
 });
 
 const startWriter = () => {
-  const child = spawn(process.execPath, [writerFile, pemFile, values.sync], {
+  const child = spawn(process.execPath, [writerFile, pemFile, wish.sync || "honest"], {
     stdio: ["pipe", "pipe", "inherit"],
   });
   let said = "";
@@ -155,9 +148,9 @@ async function run(kind: Kind, cycles: number) {
 }
 
 let wrong = 0;
-for (const kind of KINDS.filter((k) => values.kinds.split(",").includes(k))) {
+for (const kind of wish.kinds) {
   const begun = performance.now();
-  const tally = await run(kind, Number(values.cycles));
+  const tally = await run(kind, wish.cycles);
   wrong += tally.wrong;
   console.log(
     `${kind}: ${tally.cycles} losses of power, ${tally.acknowledged} acknowledged, ${tally.wrong} wrong, ${((performance.now() - begun) / 1000).toFixed(0)} s`,

@@ -3,29 +3,25 @@
 import { spawn } from "node:child_process";
 import type { ChildProcess } from "node:child_process";
 import { readFileSync } from "node:fs";
-import { parseArgs } from "node:util";
+import { asked, oneOf, amount } from "../../kind-e2e/asked.ts";
 import { apply, until } from "../operator/api.ts";
 import { sidecarSpec } from "../operator/shapes.ts";
 import { bundle, pod, startWhole } from "../operator/whole.ts";
 
-const { values } = parseArgs({
-  options: {
-    cycles: { type: "string", default: "10" },
-    plant: { type: "string", default: "" },
-    json: { type: "boolean" },
-    help: { type: "boolean" },
-  },
-});
-if (values.help === true || globalThis.gc === undefined) {
-  process.stdout.write(`usage: node --expose-gc test/long/restart.ts [--cycles 10] [--json] [--plant leak]
+const wish = asked(
+  `usage: node --expose-gc test/long/restart.ts [--cycles 10] [--json] [--plant leak]
 Each cycle: SIGKILL to kube-apiserver, two seconds without one, the same again with the same store; meanwhile the operator, its webhook and
 the control stream run in this process. Then a new version of the bundle has to become active, and a deleted policy has to be back.
 The heap after a collection may not grow from the third cycle to the last by more than 8 MiB, nor the number of open resources by more
 than 10. --plant leak keeps 2 MiB a cycle: it must be seen.
-`);
-  process.exit(values.help === true ? 0 : 2);
+`,
+  { cycles: amount(10, 4), plant: oneOf("leak"), json: false },
+);
+if (globalThis.gc === undefined) {
+  process.stderr.write("the heap is measured after a collection: node --expose-gc test/long/restart.ts\n");
+  process.exit(2);
 }
-const cycles = Number(values.cycles);
+const cycles = wish.cycles;
 const whole = await startWhole();
 const { api } = whole;
 let server: ChildProcess | undefined;
@@ -87,7 +83,7 @@ try {
     const path = "/apis/admissionregistration.k8s.io/v1/validatingadmissionpolicybindings/atoll-keep";
     await api.call("DELETE", path);
     await until("the policy is back", async () => (await api.call("GET", path)).status === 200, 90);
-    if (values.plant === "leak") kept.push(Buffer.from("x".repeat(2 << 20)));
+    if (wish.plant === "leak") kept.push(Buffer.from("x".repeat(2 << 20)));
     globalThis.gc();
     await new Promise((resolve) => setTimeout(resolve, 500));
     globalThis.gc();
@@ -110,7 +106,7 @@ try {
     ...(opened <= 10 ? [] : [`${opened} more resources are open`]),
   ];
   process.stdout.write(
-    values.json === true
+    wish.json
       ? `${JSON.stringify({ cycles, samples, grownMiB: grown, opened, missed })}\n`
       : `${cycles} restarts of the API server: converged each time, slowest after ${Math.max(...samples.map((s) => s.seconds)).toFixed(1)} s; from the third to the last ${grown.toFixed(1)} MiB and ${opened} resources more\n${missed.length === 0 ? "nothing is kept" : `missed: ${missed.join("; ")}`}\n`,
   );

@@ -4,7 +4,7 @@
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { parseArgs } from "node:util";
+import { asked, oneOf } from "../../kind-e2e/asked.ts";
 import { certificateSource } from "../../operator/certificates/certificates.ts";
 import { elect } from "../../operator/runtime/runtime.ts";
 import { apply, until, yamlFile } from "../operator/api.ts";
@@ -13,15 +13,12 @@ import { podEnvironment, startProgram } from "../operator/install.ts";
 import { INSTALLER, OPERATOR, namespace, sidecarSpec } from "../operator/shapes.ts";
 import { bundle, clientOf, pod, startWhole } from "../operator/whole.ts";
 
-const { values } = parseArgs({
-  options: { json: { type: "boolean" }, plant: { type: "string", default: "" }, help: { type: "boolean" } },
-});
-if (values.help === true) {
-  process.stdout.write(`usage: node test/long/rights.ts [--json] [--plant spare]
+const wish = asked(
+  `usage: node test/long/rights.ts [--json] [--plant spare]
 A table: role, verb, resource, and a request that fails without it. --plant spare gives the operator one verb too many: it must be named.
-`);
-  process.exit(0);
-}
+`,
+  { json: false, plant: oneOf("spare") },
+);
 interface Rule {
   apiGroups: string[];
   resources: string[];
@@ -302,7 +299,7 @@ try {
     const meta = role["metadata"] as { name: string; namespace?: string };
     const title = `${String(role["kind"])} ${meta.namespace === undefined ? "" : `${meta.namespace}/`}${meta.name}`;
     const rules = structuredClone(role["rules"]) as Rule[];
-    if (values.plant === "spare" && role === roles[0])
+    if (wish.plant === "spare" && role === roles[0])
       rules.push({ apiGroups: [""], resources: ["secrets"], verbs: ["deletecollection"] });
     for (const [i, rule] of rules.entries())
       for (const resource of rule.resources)
@@ -367,10 +364,10 @@ try {
     await apply(api, role, "test", INSTALLER);
   }
   for (const { role, resource, fails } of table)
-    if (values.json !== true)
+    if (!wish.json)
       process.stdout.write(`${role.padEnd(36)} ${resource.padEnd(64)} ${fails || "NOTHING FAILS"}\n`);
   process.stdout.write(
-    values.json === true
+    wish.json
       ? `${JSON.stringify({ table, spare, denied })}\n`
       : `${table.length} verbs, ${spare.length} that nothing needed, ${denied.length} requests denied with all of them\n${[...spare, ...denied].join("\n")}\n`,
   );

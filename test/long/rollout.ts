@@ -3,7 +3,7 @@
 import { createServer, connect } from "node:net";
 import type { Socket } from "node:net";
 import { request } from "node:https";
-import { parseArgs } from "node:util";
+import { asked, oneOf, amount } from "../../kind-e2e/asked.ts";
 import { apply, startApi, until, yamlFile } from "../operator/api.ts";
 import type { Json } from "../operator/api.ts";
 import { podEnvironment, startProgram } from "../operator/install.ts";
@@ -19,26 +19,16 @@ import {
 } from "../operator/shapes.ts";
 import { pod } from "../operator/whole.ts";
 
-const { values } = parseArgs({
-  options: {
-    rollouts: { type: "string", default: "3" },
-    rate: { type: "string", default: "50" },
-    seconds: { type: "string", default: "12" },
-    plant: { type: "string", default: "" },
-    json: { type: "boolean" },
-    help: { type: "boolean" },
-  },
-});
-if (values.help === true) {
-  process.stdout.write(`usage: node test/long/rollout.ts [--rollouts 3] [--rate 50] [--seconds 12] [--json] [--plant kill]
+const wish = asked(
+  `usage: node test/long/rollout.ts [--rollouts 3] [--rate 50] [--seconds 12] [--json] [--plant kill]
 A real API server asks the webhook at one address; behind it a TCP front as kube-proxy is one: a new connection goes to a ready
 replica, one that stands stays. Each rollout does what the Deployment does: a new replica is started and is ready, the old one gets
 no new connections, five seconds later (preStop) SIGTERM. Meanwhile pods are created at the rate that is asked.
 --plant kill ends the old replica at once, without drain: creates must fail.
-`);
-  process.exit(0);
-}
-const rate = Number(values.rate);
+`,
+  { rollouts: amount(3, 1), rate: amount(50, 1), seconds: amount(12, 1), plant: oneOf("kill"), json: false },
+);
+const rate = wish.rate;
 const MOST_AT_ONCE = 24;
 const api = await startApi();
 const programs: Program[] = [];
@@ -138,18 +128,18 @@ try {
   };
   const loading = load();
   const pause = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms));
-  for (let i = 0; i < Number(values.rollouts); i++) {
+  for (let i = 0; i < wish.rollouts; i++) {
     for (const old of endpoints) {
       const next = await start(`webhook-${i}-${old.port}`);
       endpoints = [...endpoints.filter((e) => e !== old), next];
-      if (values.plant === "kill") old.program.process.kill("SIGKILL");
+      if (wish.plant === "kill") old.program.process.kill("SIGKILL");
       else {
         await pause(5000);
         await old.program.stop();
       }
     }
     process.stderr.write(`rollout ${i + 1}: ${created} creates so far, ${failed.length} failed\n`);
-    await pause((Number(values.seconds) * 1000) / Number(values.rollouts));
+    await pause((wish.seconds * 1000) / wish.rollouts);
   }
   over.abort();
   await loading;
@@ -157,9 +147,9 @@ try {
   const seconds = (performance.now() - began) / 1000;
   const perSecond = created / seconds;
   process.stdout.write(
-    values.json === true
+    wish.json
       ? `${JSON.stringify({ created, perSecond, failed: failed.length, first: failed[0] ?? "", late })}\n`
-      : `${values.rollouts} rollouts of two replicas, ${created} creates in ${seconds.toFixed(0)} s (${perSecond.toFixed(0)}/s), ${failed.length} failed${failed[0] === undefined ? "" : `, such as: ${failed[0].slice(0, 300)}`}\n`,
+      : `${wish.rollouts} rollouts of two replicas, ${created} creates in ${seconds.toFixed(0)} s (${perSecond.toFixed(0)}/s), ${failed.length} failed${failed[0] === undefined ? "" : `, such as: ${failed[0].slice(0, 300)}`}\n`,
   );
   process.exitCode = failed.length === 0 && created > 0 ? 0 : 1;
   for (const socket of open) socket.destroy();

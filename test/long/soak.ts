@@ -6,7 +6,7 @@ import { readFileSync, readdirSync } from "node:fs";
 import { connect } from "node:net";
 import type { Socket } from "node:net";
 import { join } from "node:path";
-import { parseArgs } from "node:util";
+import { asked, amount } from "../../kind-e2e/asked.ts";
 import { atoll, place } from "../guard/lab.ts";
 import type { Guardian } from "../guard/lab.ts";
 import { Load, account, everything, loadPolicy, sessionOf } from "../guard/load.ts";
@@ -41,20 +41,7 @@ const quantile = (list: readonly number[], q: number): number =>
   [...list].sort((a, b) => a - b)[Math.min(list.length - 1, Math.floor(list.length * q))] ?? 0;
 
 async function main(): Promise<number> {
-  const { values } = parseArgs({
-    options: {
-      minutes: { type: "string", default: "60" },
-      rate: { type: "string", default: "200" },
-      keep: { type: "boolean" },
-      help: { type: "boolean", short: "h" },
-    },
-  });
-  if (values.help === true) {
-    console.log(USAGE);
-    return 0;
-  }
-  const minutes = Number(values.minutes);
-  const rate = Number(values.rate);
+  const { minutes, rate, keep } = asked(USAGE, { minutes: amount(60, 1), rate: amount(200, 1), keep: false });
   const up = await startUpstream();
   const p = place();
   const policy = loadPolicy(up);
@@ -227,7 +214,7 @@ async function main(): Promise<number> {
   log(broken.length === 0 ? "no invariant broken, no growth" : `${broken.length} broken`);
   await load.close();
   await up.close();
-  if (values.keep !== true) p.remove();
+  if (!keep) p.remove();
   return broken.length === 0 ? 0 : 1;
 }
 

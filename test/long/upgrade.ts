@@ -8,7 +8,7 @@ import { execFileSync } from "node:child_process";
 import { mkdtempSync, rmSync, symlinkSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { parseArgs } from "node:util";
+import { asked, text, amount } from "../../kind-e2e/asked.ts";
 import { setTimeout as pause } from "node:timers/promises";
 import { openCluster } from "../../kind-e2e/backends.ts";
 import { root } from "../../kind-e2e/build.ts";
@@ -21,27 +21,16 @@ import { bringUp } from "../../kind-e2e/trial/scene.ts";
 import { doneCount, expect, mcp, told, type Scene } from "../../kind-e2e/trial/steps.ts";
 import { installed, receiptsHold, startAgents, watchPods, work } from "./load.ts";
 
-const { values } = parseArgs({
-  options: {
-    from: { type: "string", default: "HEAD~1" },
-    agents: { type: "string", default: "3" },
-    seconds: { type: "string", default: "120" },
-    name: { type: "string", default: "upgrade" },
-    help: { type: "boolean", short: "h" },
-  },
-});
-if (values.help === true) {
-  process.stdout.write(
-    "usage: node test/long/upgrade.ts [--from HEAD~1] [--agents 3] [--seconds 120] [--name upgrade]\n",
-  );
-  process.exit(0);
-}
+const wish = asked(
+  "usage: node test/long/upgrade.ts [--from HEAD~1] [--agents 3] [--seconds 120] [--name upgrade]",
+  { from: text("HEAD~1"), agents: amount(3, 1), seconds: amount(120, 1), name: text("upgrade") },
+);
 const { say, step, close } = counted();
 
 /** The older tree beside this one, with this one's packages. */
 function olderTree(): string {
   const folder = mkdtempSync(join(tmpdir(), "atoll-older-"));
-  const tar = execFileSync("git", ["archive", values.from], { cwd: root, maxBuffer: 256 << 20 });
+  const tar = execFileSync("git", ["archive", wish.from], { cwd: root, maxBuffer: 256 << 20 });
   execFileSync("tar", ["-x", "-C", folder], { input: tar });
   symlinkSync(join(root, "node_modules"), join(folder, "node_modules"));
   return folder;
@@ -56,13 +45,13 @@ async function olderImages(scene: Scene, folder: string): Promise<Older> {
 }
 
 async function main(): Promise<void> {
-  const cluster = openCluster(values.name);
+  const cluster = openCluster(wish.name);
   const folder = olderTree();
   try {
-    const scene = await bringUp(values.name, cluster, { keep: false, reuse: false }, { say, step });
+    const scene = await bringUp(wish.name, cluster, { keep: false, reuse: false }, { say, step });
     if (scene === undefined) return;
     const newer = scene.images;
-    const builds = await step(`the images of ${values.from} are built and loaded`, async () => {
+    const builds = await step(`the images of ${wish.from} are built and loaded`, async () => {
       scene.images = { ...newer, ...(await olderImages(scene, folder)) };
       expect(
         scene.images.operator !== newer.operator || scene.images.sidecar !== newer.sidecar,
@@ -72,10 +61,10 @@ async function main(): Promise<void> {
     if (!builds) return;
     scene.chart = join(folder, "charts/atoll");
     if (!(await installed(scene, step))) return;
-    const names = await startAgents(scene, Number(values.agents));
+    const names = await startAgents(scene, wish.agents);
     const before = await doneCount(scene, "create_issue");
     const watch = watchPods(scene);
-    const duration = Number(values.seconds) * 1000;
+    const duration = wish.seconds * 1000;
     const working = names.map((name) => work(scene, name, duration, 100));
     await pause(3000);
     await step("the chart upgrades to this commit's while the agents work", async () => {
