@@ -19,8 +19,6 @@ Servers on core 0, load and upstream on core 1. Before a comparison every server
 at least 2,000, so that V8 has settled on both sides. The guardian is built as it ships and runs in its image's environment. The gateway (@portkey-ai/gateway 1.15.2) is fetched from the registry
 into a scratch folder, never into the project. Only ratios carry over to another machine.`;
 const here = (name: string): string => fileURLToPath(new URL(name, import.meta.url));
-/** How long a released call of the load waits for its outcome, which never comes. */
-const RELEASED_MS = 1_000;
 const GATEWAY = "@portkey-ai/gateway@1.15.2";
 
 const { values } = parseArgs({
@@ -107,8 +105,8 @@ function compare(
       requests: Math.max(2_000, fire.requests),
     });
   }
-  // Calls that were released while it warmed and that no agent tells of are over then.
-  spawnSync("sleep", [String((2 * RELEASED_MS) / 1_000)]);
+  // Calls that were released while it warmed and that no agent tells of are over then: they have a second.
+  spawnSync("sleep", ["2"]);
   for (let round = 0; round < rounds; round++)
     for (const [name, { pid, fire }] of Object.entries(list)) all.get(name)?.push(load(pid, fire));
   const of = (runs: readonly Measured[], key: "perSecond" | "p50" | "p99" | "cpuUs"): number =>
@@ -166,7 +164,7 @@ function policy(mcp: string, v1: string, tools: number): JsonObject {
     sideEffect: "read_only",
     sandbox: "isolated",
     trust: "trusted",
-    ...(name.startsWith("tool:agent/") ? { timeoutMs: RELEASED_MS } : {}),
+    ...(name.startsWith("tool:agent/") ? { timeoutMs: 1_000 } : {}),
     input: {
       type: "object",
       properties: {

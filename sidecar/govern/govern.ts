@@ -152,11 +152,11 @@ export class Governor {
           const stamp = this.#intents.get(call.callId);
           if (stamp === undefined) throw new Error("the intent was not heard");
           begun = true;
+          // As a restart counts it: by its INTENT.
+          this.#sessionOf(ask.caller).calls++;
           return await ask.dispatch(signal, stamp);
         },
       });
-      const session = this.#sessionOf(ask.caller);
-      if (begun) session.calls++;
       return await toldOf(result, call, {
         intent: this.#intents.get(call.callId),
         begun,

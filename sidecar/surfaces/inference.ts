@@ -6,7 +6,7 @@ import type { Amounts, Code, JsonObject } from "../../kernel/contracts/contracts
 import { hashJson } from "../../kernel/crypto/crypto.ts";
 import type { Outcome } from "../../kernel/executor/executor.ts";
 import { SseError, SseParser, writeSse } from "../../kernel/openai/openai.ts";
-import type { AnswerStream, Asked, Written } from "../../kernel/openai/openai.ts";
+import type { AnswerStream, Asked, Proposed, Written } from "../../kernel/openai/openai.ts";
 import { scanTexts } from "../../kernel/threat/threat.ts";
 import type { Caller } from "../govern/govern.ts";
 import { UpstreamError, upstreamError } from "../dispatch/dispatch.ts";
@@ -19,6 +19,7 @@ import { Outlet } from "./outlet.ts";
 import { errorReply, stampHeaders } from "./replies.ts";
 import type { Refusal, Stamp } from "./replies.ts";
 import { mayOffer, notesValue, ruleCalls } from "./rulings.ts";
+import type { Rulings } from "./rulings.ts";
 import { bindResults, judgeExtras } from "./inbound.ts";
 import type { Surface } from "./surface.ts";
 
@@ -139,6 +140,7 @@ const passedReply = (reply: FastifyReply, passed: Passed, refusal: Refusal): Fas
 async function whole(job: Job, reply: FastifyReply): Promise<FastifyReply> {
   const { s, caller, dialect } = job;
   let passed: Passed | undefined;
+  let judged: { readonly calls: readonly Proposed[]; readonly ruled: Promise<Rulings> } | undefined;
   const told = await ask(job, async (signal) => {
     try {
       const up = await upstream(job, signal);
@@ -148,7 +150,13 @@ async function whole(job: Job, reply: FastifyReply): Promise<FastifyReply> {
         return { status: "failed", code: "ERR_CONNECTOR_FAILED", detail: refusal.detail };
       }
       const answer = answerObject(await up.whole());
-      dialect.proposals(answer);
+      const calls = dialect.proposals(answer);
+      if (signal.aborted) throw new UpstreamError("ERR_CONNECTOR_FAILED", "ended while under way", false);
+      // In this turn, so that what is recorded of the calls and what came of the request share a sync.
+      const ruled = ruleCalls(s, caller, dialect.source, calls, job.signal);
+      // Nobody waits for it where the request itself is refused.
+      ruled.catch(() => undefined);
+      judged = { calls, ruled };
       return {
         status: "succeeded",
         output: answer,
@@ -167,8 +175,8 @@ async function whole(job: Job, reply: FastifyReply): Promise<FastifyReply> {
       ? send(reply, told.refusal, dialect.kind)
       : passedReply(reply, passed, told.refusal);
   const answer = isObject(told.output) ? told.output : {};
-  const calls = dialect.proposals(answer);
-  const ruled = await ruleCalls(s, caller, dialect.source, calls, job.signal);
+  const calls = judged?.calls ?? [];
+  const ruled = (await judged?.ruled) ?? { rulings: [], notes: [] };
   const shown = dialect.ruled(answer, calls, ruled.rulings);
   if (ruled.notes.length > 0) shown["atoll"] = notesValue(ruled.notes);
   return reply.status(200).headers(stampHeaders(told.stamp)).send(shown);

@@ -51,8 +51,8 @@ export async function ruleCalls(
   signal: AbortSignal,
 ): Promise<Rulings> {
   const taken = new Set<string>();
-  const first: One[] = [];
-  for (const call of calls) first.push(await ruleOne(deps, caller, source, call, taken));
+  // Each is judged and has its place in the record before the next is looked at; they share the sync.
+  const first = await Promise.all(calls.map((call) => ruleOne(deps, caller, source, call, taken)));
   // Those that wait for a person wait together, and are judged again in their order.
   const decided = await Promise.all(
     first.map(async (one) => {
