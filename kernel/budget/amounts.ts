@@ -4,12 +4,12 @@ import type { Amounts, Usage } from "../contracts/contracts.ts";
 
 export type Sum = { calls: number; tokens: number; costMicroUsd: number };
 
-export const NOTHING: Amounts = { calls: 0, tokens: 0, costMicroUsd: 0 };
+export const NOTHING: Amounts = { calls: 0, costMicroUsd: 0, tokens: 0 };
 export const FIELDS = ["calls", "tokens", "costMicroUsd"] as const;
 
 /** What a usage costs a budget. */
 export const amountsOf = (u: Usage): Amounts => ({
   calls: u.calls,
-  tokens: u.tokens_in + u.tokens_out,
   costMicroUsd: u.cost_microusd,
+  tokens: u.tokens_in + u.tokens_out,
 });

@@ -3,7 +3,44 @@
 import { present } from "../contracts/contracts.ts";
 import type { JsonValue } from "../contracts/contracts.ts";
 
-export function canonicalize(value: JsonValue): string {
+/**
+ * What has its members in order already, as almost everything of our own has, the language writes itself: several times
+ * as fast, and without a piece of text for each member. All else, and every fault, is for the writer below.
+ */
+export const canonicalize = (value: JsonValue): string =>
+  isOrdered(value) ? JSON.stringify(value) : written(value);
+
+function isOrdered(value: JsonValue | undefined): boolean {
+  switch (typeof value) {
+    case "string":
+      return value.isWellFormed();
+    case "number":
+      return Number.isFinite(value);
+    case "boolean":
+      return true;
+    case "object":
+      break;
+    case "undefined":
+    case "bigint":
+    case "function":
+    case "symbol":
+      return false;
+  }
+  if (value === null) return true;
+  if (isArray(value)) {
+    for (let i = 0; i < value.length; i++) if (!isOrdered(value[i])) return false;
+    return true;
+  }
+  let before: string | undefined;
+  for (const key in value) {
+    if (before !== undefined && key <= before) return false;
+    before = key;
+    if (!key.isWellFormed() || !isOrdered(value[key])) return false;
+  }
+  return true;
+}
+
+function written(value: JsonValue): string {
   switch (typeof value) {
     case "string":
       return quote(value);
@@ -26,14 +63,14 @@ export function canonicalize(value: JsonValue): string {
     for (let i = 0; i < value.length; i++) {
       const item = value[i];
       if (item === undefined) throw new RangeError(`item ${i} is undefined`);
-      text += i === 0 ? canonicalize(item) : `,${canonicalize(item)}`;
+      text += i === 0 ? written(item) : `,${written(item)}`;
     }
     return `[${text}]`;
   }
   for (const key of sorted(Object.keys(value))) {
     const member = value[key];
     if (member === undefined) throw new RangeError(`member \`${key}\` is undefined`);
-    text += (text === "" ? "" : ",") + named(key) + canonicalize(member);
+    text += (text === "" ? "" : ",") + named(key) + written(member);
   }
   return `{${text}}`;
 }

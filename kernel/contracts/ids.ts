@@ -61,10 +61,14 @@ const HEX = Array.from({ length: 256 }, (_, byte) => byte.toString(16).padStart(
 
 /** An id from 16 random bytes that the caller brings: the kernel has no randomness of its own. */
 export function makeId<K extends IdKind>(kind: K, random: Uint8Array): Branded<K> {
-  let hex = "";
-  for (const byte of random) hex += present(HEX[byte]);
-  return must(`${kind}_${hex}`, (s): s is Branded<K> => isId(kind, s), "id", `${kind}_ and 16 random bytes`);
+  const hex = fourOf(random, 0) + fourOf(random, 4) + fourOf(random, 8) + fourOf(random, 12);
+  const id = random.length === 16 ? `${kind}_${hex}` : random;
+  return must(id, (s): s is Branded<K> => isId(kind, s), "id", `${kind}_ and 16 random bytes`);
 }
+/** Short texts are joined by copying; long ones would leave a tree behind for each id. */
+const fourOf = (bytes: Uint8Array, at: number): string =>
+  hexOf(bytes[at]) + hexOf(bytes[at + 1]) + hexOf(bytes[at + 2]) + hexOf(bytes[at + 3]);
+const hexOf = (byte: number | undefined): string => HEX[byte ?? 0] ?? "";
 
 /** What was put there before. That it is missing is a fault of our own, which ends what is being judged. */
 export function present<T>(value: T | undefined): T {
@@ -94,16 +98,21 @@ export const timestampFrom = (v: unknown, path: string): Timestamp =>
 
 /** The timestamp of a moment that the caller brings, in milliseconds since 1970. */
 export function timestampOf(epochMs: number): Timestamp {
-  if (epochMs !== lastMoment.ms)
-    lastMoment = {
-      ms: epochMs,
-      text: must(new Date(epochMs).toISOString(), isWritten, "time", "a year from 0000 to 9999"),
-    };
-  return lastMoment.text;
+  const whole = Math.trunc(epochMs);
+  const minute = Math.floor(whole / MINUTE);
+  let begin = minutes.get(minute);
+  if (begin === undefined) {
+    begin = new Date(whole).toISOString().slice(0, -"00.000Z".length);
+    if (minutes.size === MINUTES) minutes.clear();
+    minutes.set(minute, begin);
+  }
+  const ms = whole - minute * MINUTE;
+  const text = `${begin}${digits(Math.floor(ms / 1000), 2)}.${digits(ms % 1000, 3)}Z`;
+  return must(text, isWritten, "time", "a year from 0000 to 9999");
 }
-/** Much happens in one millisecond. */
-let lastMoment: { readonly ms: number; readonly text: Timestamp } = {
-  ms: 0,
-  text: must("1970-01-01T00:00:00.000Z", isWritten, "time", ""),
-};
+const MINUTE = 60_000;
+const MINUTES = 16;
+/** What is written now, what began a while ago and what ends soon share few minutes, whose text is then not made again. */
+const minutes = new Map<number, string>();
+const digits = (n: number, width: number): string => `${n}`.padStart(width, "0");
 export const epochOf = (t: Timestamp): number => Date.parse(t);

@@ -27,11 +27,11 @@ export interface Checkpoint {
 }
 
 export const checkpointBody = (c: Omit<Checkpoint, "type">): JsonObject => ({
-  type: "atoll.dev/checkpoint/v1",
-  tree_size: c.tree_size,
-  root_hash: c.root_hash,
   prev_checkpoint: c.prev_checkpoint,
-  trust_head: { height: c.trust_head.height, hash: c.trust_head.hash },
+  root_hash: c.root_hash,
+  tree_size: c.tree_size,
+  trust_head: { hash: c.trust_head.hash, height: c.trust_head.height },
+  type: "atoll.dev/checkpoint/v1",
 });
 
 const orGenesis = (v: JsonValue | undefined, path: string): Hash | "genesis" =>

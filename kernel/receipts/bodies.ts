@@ -39,17 +39,17 @@ import type {
 import { hashJson } from "../crypto/crypto.ts";
 
 export const EMPTY_USAGE: Usage = {
-  calls: 0,
-  tokens_in: 0,
-  tokens_out: 0,
-  cost_microusd: 0,
   bytes_in: 0,
   bytes_out: 0,
+  calls: 0,
+  cost_microusd: 0,
   duration_ms: 0,
   gas: 0,
   gas_limit: 0,
   gas_schedule: 0,
   peak_pages: 0,
+  tokens_in: 0,
+  tokens_out: 0,
 };
 
 /** Hash of the gates that ran, in order; "" when none did. */
@@ -156,8 +156,32 @@ export const outcomeReceipt = (
   usage: outcome.usage,
 });
 
-/** A receipt as the plain object that a node's body is. */
-export const receiptBody = (receipt: Receipt): JsonObject => ({ ...receipt, usage: { ...receipt.usage } });
+/** A receipt as the plain object that a node's body is, its members in canonical order. */
+export const receiptBody = (r: Receipt): JsonObject => ({
+  args_hash: r.args_hash,
+  call_id: r.call_id,
+  ceiling_hash: r.ceiling_hash,
+  decision_id: r.decision_id,
+  delegator: r.delegator,
+  effect_class: r.effect_class,
+  effect_id: r.effect_id,
+  expires_at: r.expires_at,
+  facts_hash: r.facts_hash,
+  gates_hash: r.gates_hash,
+  output_hash: r.output_hash,
+  overlay_hash: r.overlay_hash,
+  policy_hash: r.policy_hash,
+  principal: r.principal,
+  reason_code: r.reason_code,
+  receipt_id: r.receipt_id,
+  rule_id: r.rule_id,
+  source: r.source,
+  status: r.status,
+  tool: r.tool,
+  type: r.type,
+  usage: { ...r.usage },
+  verdict: r.verdict,
+});
 
 const USAGE_MEMBERS = Object.keys(EMPTY_USAGE);
 const MEMBERS = [

@@ -55,16 +55,17 @@ export function createChains(first: Signer): Chains {
     seal(draft) {
       const head = heads.get(draft.session_id);
       const lamport = (head?.lamport ?? 0) + 1;
+      // In canonical order, so that it need not be put into it.
       const unsigned = {
-        type: "atoll.dev/node/v1",
-        kind: draft.kind,
-        session_id: draft.session_id,
-        lamport,
-        prev_hash: head?.hash ?? "genesis",
-        parents: sortedParents(draft.parents),
+        body: draft.body,
         issued_at: draft.issued_at,
         key_id: signer.keyId,
-        body: draft.body,
+        kind: draft.kind,
+        lamport,
+        parents: sortedParents(draft.parents),
+        prev_hash: head?.hash ?? "genesis",
+        session_id: draft.session_id,
+        type: "atoll.dev/node/v1",
       } as const;
       const input = canonicalize(unsigned);
       const sig = signer.sign(input);
@@ -89,7 +90,8 @@ export function createChains(first: Signer): Chains {
   };
 }
 
-const sortedParents = (parents: readonly Hash[]): readonly Hash[] => [...new Set(parents)].sort();
+const sortedParents = (parents: readonly Hash[]): readonly Hash[] =>
+  parents.length < 2 ? parents : [...new Set(parents)].sort();
 
 // In canonical form `sig` stands between `session_id` and `type`, and `type` is the last member of a node: the
 // signing input and the whole text differ by exactly this piece, so each is written once.

@@ -7,7 +7,7 @@ import { hiddenCharacters } from "./unicode.ts";
 export type Scan = Facts["scan"];
 type Finding = Scan["findings"][number];
 
-export const CLEAN: Scan = { level: "NONE", findings: [], dataClasses: [] };
+export const CLEAN: Scan = { dataClasses: [], findings: [], level: "NONE" };
 const ORDER: readonly ThreatLevel[] = ["NONE", "LOW", "MEDIUM", "HIGH", "CRITICAL"];
 const higher = (a: ThreatLevel, b: ThreatLevel): ThreatLevel =>
   ORDER.indexOf(a) >= ORDER.indexOf(b) ? a : b;
@@ -109,9 +109,9 @@ export function scanTexts(texts: Iterable<string>): Scan {
   for (const text of texts) scanText(text.length > MOST ? text.slice(0, MOST) : text, state, 0, "");
   if (state.findings.size === 0 && state.classes.size === 0) return CLEAN;
   return {
-    level: state.level,
-    findings: [...state.findings.values()],
     dataClasses: [...state.classes].sort(),
+    findings: [...state.findings.values()],
+    level: state.level,
   };
 }
 

@@ -3,7 +3,7 @@
 import { randomFillSync } from "node:crypto";
 
 const EACH = 16;
-const pool = Buffer.alloc(EACH * 256);
+const pool = new Uint8Array(EACH * 256);
 let at = pool.length;
 
 /** Sixteen bytes that were never given before. */
@@ -12,7 +12,7 @@ export function sixteen(): Uint8Array {
     randomFillSync(pool);
     at = 0;
   }
-  const taken = Uint8Array.from(pool.subarray(at, at + EACH));
+  const taken = pool.slice(at, at + EACH);
   // What has been given away stays nowhere else.
   pool.fill(0, at, at + EACH);
   at += EACH;

@@ -50,9 +50,9 @@ export type { OpenIntent, Release } from "./releases.ts";
 export { Sessions } from "./sessions.ts";
 export type { RestoredSession, Session } from "./sessions.ts";
 
-const CALL: Amounts = { calls: 1, tokens: 0, costMicroUsd: 0 };
+const CALL: Amounts = { calls: 1, costMicroUsd: 0, tokens: 0 };
 const MOST_EPOCHS = 8;
-const ZERO: Amounts = { calls: 0, tokens: 0, costMicroUsd: 0 };
+const ZERO: Amounts = { calls: 0, costMicroUsd: 0, tokens: 0 };
 
 export class Governor {
   readonly #o: GovernOptions;
@@ -326,45 +326,46 @@ export class Governor {
     const used = this.#o.spending?.used(session.id, now) ?? { session: ZERO, daily: ZERO };
     const connectorName = tool?.connector ?? modelConnector(call.target);
     const place = placeOf(policy.connectors.get(connectorName));
+    // Members in canonical order: they are about to be written in it.
     const base: Facts = {
-      type: "atoll.dev/facts/v1",
-      now: timestampOf(now),
-      freeze: this.#o.frozen(),
-      context: {
-        podUid: this.#o.pod.uid,
-        guardianPodUid: this.#o.pod.uid,
-        policyHash: policy.hash,
-        heartbeatAgeMs: this.#o.heartbeatAgeMs(),
-        policyExpiresAt: expiresAt,
-        tls: ask.tls ?? place.tls,
-        concurrent: Math.max(0, this.#underWay - 1),
-      },
-      session: {
-        id: session.id,
-        principal: session.principal,
-        openedAt: timestampOf(session.openedAtMs),
-        calls: session.calls,
-        tainted: session.tainted,
-      },
-      principal: principalOf(ask.caller),
-      pod: {
-        namespace: this.#o.pod.namespace,
-        labels: this.#o.pod.labels,
-        namespaceLabels: this.#o.pod.namespaceLabels,
-      },
-      destination: destinationOf(call.target, place),
-      scan,
-      definition: ask.definition ?? { state: "unobserved" },
-      rate: { toolLastMinute: perMinute?.count(now) ?? 0, sessionLastSecond: perSecond.count(now) },
+      approval: { state: "none" },
       budget: {
-        session: used.session,
         daily: used.daily,
         estimate: ask.estimate ?? CALL,
         leased: "own",
+        session: used.session,
       },
+      context: {
+        concurrent: Math.max(0, this.#underWay - 1),
+        guardianPodUid: this.#o.pod.uid,
+        heartbeatAgeMs: this.#o.heartbeatAgeMs(),
+        podUid: this.#o.pod.uid,
+        policyExpiresAt: expiresAt,
+        policyHash: policy.hash,
+        tls: ask.tls ?? place.tls,
+      },
+      definition: ask.definition ?? { state: "unobserved" },
+      destination: destinationOf(call.target, place),
       evidence: this.#evidence,
-      approval: { state: "none" },
+      freeze: this.#o.frozen(),
       idempotencyKey: ask.idempotencyKey ?? "",
+      now: timestampOf(now),
+      pod: {
+        labels: this.#o.pod.labels,
+        namespace: this.#o.pod.namespace,
+        namespaceLabels: this.#o.pod.namespaceLabels,
+      },
+      principal: principalOf(ask.caller),
+      rate: { sessionLastSecond: perSecond.count(now), toolLastMinute: perMinute?.count(now) ?? 0 },
+      scan,
+      session: {
+        calls: session.calls,
+        id: session.id,
+        openedAt: timestampOf(session.openedAtMs),
+        principal: session.principal,
+        tainted: session.tainted,
+      },
+      type: "atoll.dev/facts/v1",
     };
     perSecond.add(now);
     perMinute?.add(now);

@@ -22,10 +22,18 @@ export const stampOf = (receipt: Receipt, node: SealedNode): Stamp => ({
 });
 
 /** The caller as a fact: which session a token names is not one. */
-export function principalOf(caller: Caller): Facts["principal"] {
-  const { sid: _sid, ...principal } = caller;
-  return principal;
-}
+export const principalOf = (caller: Caller): Facts["principal"] =>
+  caller.state === "refused"
+    ? { code: caller.code, detail: caller.detail, state: "refused" }
+    : {
+        delegator: caller.delegator,
+        id: caller.id,
+        namespace: caller.namespace,
+        roles: caller.roles,
+        serviceAccount: caller.serviceAccount,
+        state: "verified",
+        tenant: caller.tenant,
+      };
 
 export function requiresReceipts(policy: Policy): boolean {
   for (const tool of policy.tools.values()) if (tool.rules.some((r) => r.requires !== null)) return true;
@@ -93,11 +101,11 @@ function placeAt(url: URL | undefined): Place {
   const tls = url.protocol === "https:";
   const port = url.port === "" ? (tls ? 443 : 80) : Number(url.port);
   const host = url.hostname.replace(/^\[(.*)\]$/, "$1");
-  return { destination: { state: "known", host, port }, tls };
+  return { destination: { host, port, state: "known" }, tls };
 }
 
 export function destinationOf(target: string, place: Place): Facts["destination"] {
   const net = target.startsWith("net:") ? NET.exec(target) : null;
   if (net === null) return place.destination;
-  return { state: "known", host: (net[1] ?? "").replaceAll("%3A", ":"), port: Number(net[2]) };
+  return { host: (net[1] ?? "").replaceAll("%3A", ":"), port: Number(net[2]), state: "known" };
 }

@@ -2,6 +2,7 @@
 // it may tell of its outcome, lie in the journal beside its INTENT and are durable before the call is released.
 
 import { randomBytes } from "node:crypto";
+import { canonicalize } from "../../kernel/canonicalize/canonicalize.ts";
 import { epochOf, isObject, isTimestamp, makeId, timestampOf } from "../../kernel/contracts/contracts.ts";
 import type {
   Input,
@@ -13,7 +14,7 @@ import type {
   Receipt,
   SealedNode,
 } from "../../kernel/contracts/contracts.ts";
-import { hashJson } from "../../kernel/crypto/crypto.ts";
+import { hashJson, sha256 } from "../../kernel/crypto/crypto.ts";
 import type { Outcome } from "../../kernel/executor/executor.ts";
 import { EMPTY_USAGE, outcomeReceipt, receiptBody } from "../../kernel/receipts/receipts.ts";
 import type { Spending, Told } from "./ask.ts";
@@ -28,12 +29,13 @@ export interface Release {
 
 export function releaseInput(r: Release): Input {
   const value: JsonObject = {
-    type: "atoll.dev/release/v1",
     receipt_id: r.receiptId,
     tool_call_id: r.callId,
+    type: "atoll.dev/release/v1",
     until: timestampOf(r.untilMs),
   };
-  return { hash: hashJson(value), redacted: false, value };
+  const text = canonicalize(value);
+  return { hash: sha256(text), redacted: false, value, text };
 }
 
 export function releaseFrom(value: JsonValue | null): Release | undefined {

@@ -64,17 +64,21 @@ export function diskAt(dir: string): Disk {
     open: (name, how) => openFile(fs.openSync(join(dir, name), how === "new" ? "wx" : "r+", 0o600)),
     rename: (from, to) => fs.promises.rename(join(dir, from), join(dir, to)),
     remove: (name) => fs.promises.unlink(join(dir, name)),
-    syncNames: () =>
-      new Promise((resolve, reject) => {
-        const folder = fs.openSync(dir, "r");
-        fs.fsync(folder, (error) => {
-          fs.closeSync(folder);
-          if (error === null) resolve();
-          else reject(error);
-        });
-      }),
+    syncNames: async () => {
+      const folder = fs.openSync(dir, "r");
+      try {
+        await synced(fs.fsync, folder);
+      } finally {
+        fs.closeSync(folder);
+      }
+    },
   };
 }
+
+const synced = (by: typeof fs.fsync | typeof fs.fdatasync, fd: number): Promise<void> =>
+  new Promise((resolve, reject) => {
+    by(fd, (error) => (error === null ? resolve() : reject(error)));
+  });
 
 function openFile(fd: number): OpenFile {
   const write = (bytes: Uint8Array, at: number): Promise<void> =>
@@ -100,10 +104,7 @@ function openFile(fd: number): OpenFile {
         done += written;
       }
     },
-    sync: () =>
-      new Promise((resolve, reject) => {
-        fs.fdatasync(fd, (error) => (error === null ? resolve() : reject(error)));
-      }),
+    sync: () => synced(fs.fdatasync, fd),
     close: () => fs.closeSync(fd),
   };
 }

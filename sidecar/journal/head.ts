@@ -80,9 +80,9 @@ export interface Live {
 
 export const bytes = (value: JsonValue): Uint8Array => Buffer.from(`${canonicalize(value)}\n`, "utf8");
 const plain = (s: SessionHead): JsonObject => ({
-  session_id: s.session_id,
-  lamport: s.lamport,
   hash: s.hash,
+  lamport: s.lamport,
+  session_id: s.session_id,
 });
 
 const headObject = (head: Head): JsonObject => ({ ...head, sessions: head.sessions.map(plain) });
@@ -96,8 +96,11 @@ export const snapshotBytes = ({ head, state }: Snapshot, signer: Signer): Uint8A
     ),
   );
 export function liveBytes(live: Live): Uint8Array {
-  const body = { type: "atoll.dev/head-live/v1", ...live, sessions: live.sessions.map(plain) };
-  return bytes({ ...body, sum: sha256(canonicalize(body)) });
+  const { record, root_hash, tree_size } = live;
+  const sessions = live.sessions.map(plain);
+  const type = "atoll.dev/head-live/v1";
+  const sum = sha256(canonicalize({ record, root_hash, sessions, tree_size, type }));
+  return bytes({ record, root_hash, sessions, sum, tree_size, type });
 }
 
 const HEAD_MEMBERS = [
@@ -219,13 +222,17 @@ const sessionsFrom = (v: JsonValue | undefined): readonly SessionHead[] =>
     };
   });
 
+/** So few bytes are handed to the system in less time than a thread is asked to. */
+const AT_ONCE = 64 << 10;
+
 /** Replaces a small file so that a stop at any point leaves the old one or the new one. */
 export async function replaceFile(disk: Disk, name: string, content: Uint8Array): Promise<void> {
   const draft = `${name}.draft`;
   if (disk.list().includes(draft)) await disk.remove(draft);
   const file = disk.open(draft, "new");
   try {
-    await file.write(content, 0);
+    if (content.byteLength <= AT_ONCE) file.writeNow(content, 0);
+    else await file.write(content, 0);
     await file.sync();
   } finally {
     file.close();

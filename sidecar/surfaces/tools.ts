@@ -120,7 +120,7 @@ export async function callTool(
         : { scan: scanTexts(textsOf({ ...call.args, ...call.more })) }),
       idempotencyKey: tool?.idempotency === "key" ? call.idempotencyKey : "",
       definition: s.governor.definitionOf(target),
-      estimate: { calls: 1, tokens: 0, costMicroUsd: tool?.costMicroUsd ?? 0 },
+      estimate: { calls: 1, costMicroUsd: tool?.costMicroUsd ?? 0, tokens: 0 },
       dispatch: async (signal) => {
         if (connector?.kind === "wasm" && tool !== undefined)
           return await s.runWasm(tool, call.args, AbortSignal.any([signal, call.signal]));
@@ -230,7 +230,9 @@ async function remoteCall(
         result: value,
       };
     const output = resultOutput(value);
-    return { outcome: { status: "succeeded", output, checked: checkedOf(value), usage }, result: value };
+    // Only a pinned schema asks what a text spells.
+    const checked = tool.output === null ? output : checkedOf(value);
+    return { outcome: { status: "succeeded", output, checked, usage }, result: value };
   } catch (error) {
     if (error instanceof RpcError)
       return {

@@ -56,7 +56,10 @@ test("what has no canonical form is refused and not repaired", () => {
     undefined,
     Symbol("x"),
   ];
-  for (const [i, value] of refused.entries()) expect(() => canonicalize(asJson(value)), `${i}`).toThrow();
+  // Alone, and where all around it stands in order already.
+  for (const [i, value] of refused.entries())
+    for (const place of [value, [1, value], { a: 1, b: { c: value } }, { b: value, a: 1 }])
+      expect(() => canonicalize(asJson(place)), `${i}`).toThrow();
   expect(canonicalize(JSON.parse('{"__proto__":{"b":1,"a":2},"10":1,"9":2,"":3}'))).toBe(
     '{"":3,"10":1,"9":2,"__proto__":{"a":2,"b":1}}',
   );

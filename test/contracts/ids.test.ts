@@ -1,3 +1,4 @@
+import * as fc from "fast-check";
 import { expect, test } from "vitest";
 import {
   CODES,
@@ -7,6 +8,7 @@ import {
   isTimestamp,
   makeId,
   hashFrom,
+  timestampOf,
 } from "../../kernel/contracts/contracts.ts";
 
 test("every code has a sentence without a full stop", () => {
@@ -28,4 +30,21 @@ test("names, times and hashes have one form", () => {
   expect(() => hashFrom(`sha256:${"A".repeat(64)}`, "contentHash")).toThrow(
     "contentHash: expected `sha256:`",
   );
+});
+
+test("a moment is written as the language writes it, and only what has four digits for its year", () => {
+  const least = Date.parse("0000-01-01T00:00:00.000Z");
+  const most = Date.parse("9999-12-31T23:59:59.999Z");
+  const near = fc.tuple(fc.integer({ min: least, max: most }), fc.integer({ min: -90_000, max: 90_000 }));
+  fc.assert(
+    fc.property(near, fc.double({ min: -0.999, max: 0.999, noNaN: true }), ([at, beside], part) => {
+      for (const ms of [at, at + beside, at + part]) {
+        if (ms < least || ms > most) continue;
+        expect(timestampOf(ms)).toBe(new Date(ms).toISOString());
+      }
+    }),
+    { numRuns: 5_000 },
+  );
+  for (const ms of [least - 1, most + 1, Number.NaN, Number.POSITIVE_INFINITY])
+    expect(() => timestampOf(ms)).toThrow();
 });

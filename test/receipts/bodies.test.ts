@@ -1,6 +1,7 @@
 // The receipt: every member is there, each of its form, and what does not go together is refused.
 
 import { describe, expect, test } from "vitest";
+import { canonicalize } from "../../kernel/canonicalize/canonicalize.ts";
 import { GATES, makeId, targetFrom, timestampOf } from "../../kernel/contracts/contracts.ts";
 import type { JsonObject, JsonValue } from "../../kernel/contracts/contracts.ts";
 import { hashJson } from "../../kernel/crypto/crypto.ts";
@@ -108,18 +109,21 @@ test("no gate and no overlay have no hash, and the order of overlays is none", (
   expect(overlayHash([two, one])).toBe(overlayHash([one, two]));
   expect(Object.values(EMPTY_USAGE)).toEqual(Array.from({ length: 11 }, () => 0));
   expect(Object.keys(EMPTY_USAGE)).toEqual([
-    "calls",
-    "tokens_in",
-    "tokens_out",
-    "cost_microusd",
     "bytes_in",
     "bytes_out",
+    "calls",
+    "cost_microusd",
     "duration_ms",
     "gas",
     "gas_limit",
     "gas_schedule",
     "peak_pages",
+    "tokens_in",
+    "tokens_out",
   ]);
+});
+test("a body is made in canonical order, so that nothing has to be put into it", () => {
+  expect(JSON.stringify(receiptBody(permitted))).toBe(canonicalize(receiptBody(permitted)));
 });
 
 const body = receiptBody(permitted);

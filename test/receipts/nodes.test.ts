@@ -100,6 +100,6 @@ test("a receipt survives its parser and a changed one does not", () => {
   expect(parseReceipt(receiptBody(refused))).toEqual(refused);
   expect(refused.gates_hash).toBe(gatesHash(["freeze"]));
   expect(() => parseReceipt({ ...receiptBody(refused), status: "SUCCEEDED" })).toThrow("status");
-  expect(() => parseReceipt({ ...receiptBody(refused), usage: { calls: 1 } })).toThrow("usage.tokens_in");
+  expect(() => parseReceipt({ ...receiptBody(refused), usage: { calls: 1 } })).toThrow("usage.bytes_in");
   expect(() => parseReceipt({ ...receiptBody(refused), reason_code: "DENY_BECAUSE" })).toThrow("reason_code");
 });
