@@ -1,6 +1,5 @@
 // RFC 8785 (JCS): the one text form of a JSON value, what is hashed, signed, judged and dispatched.
 
-import { present } from "../contracts/contracts.ts";
 import type { JsonValue } from "../contracts/contracts.ts";
 
 /**
@@ -11,21 +10,9 @@ export const canonicalize = (value: JsonValue): string =>
   isOrdered(value) ? JSON.stringify(value) : written(value);
 
 function isOrdered(value: JsonValue | undefined): boolean {
-  switch (typeof value) {
-    case "string":
-      return value.isWellFormed();
-    case "number":
-      return Number.isFinite(value);
-    case "boolean":
-      return true;
-    case "object":
-      break;
-    case "undefined":
-    case "bigint":
-    case "function":
-    case "symbol":
-      return false;
-  }
+  if (typeof value === "string") return value.isWellFormed();
+  if (typeof value === "number") return Number.isFinite(value);
+  if (typeof value !== "object") return typeof value === "boolean";
   if (value === null) return true;
   if (isArray(value)) {
     for (let i = 0; i < value.length; i++) if (!isOrdered(value[i])) return false;
@@ -33,6 +20,7 @@ function isOrdered(value: JsonValue | undefined): boolean {
   }
   let before: string | undefined;
   for (const key in value) {
+    // By UTF-16 code unit, as the language compares.
     if (before !== undefined && key <= before) return false;
     before = key;
     if (!key.isWellFormed() || !isOrdered(value[key])) return false;
@@ -43,7 +31,8 @@ function isOrdered(value: JsonValue | undefined): boolean {
 function written(value: JsonValue): string {
   switch (typeof value) {
     case "string":
-      return quote(value);
+      if (!value.isWellFormed()) throw new RangeError("a lone surrogate has no canonical form");
+      return JSON.stringify(value);
     case "number":
       if (!Number.isFinite(value)) throw new RangeError("a number that is not finite has no canonical form");
       return `${value}`;
@@ -67,53 +56,12 @@ function written(value: JsonValue): string {
     }
     return `[${text}]`;
   }
-  for (const key of sorted(Object.keys(value))) {
+  for (const key of Object.keys(value).sort()) {
     const member = value[key];
     if (member === undefined) throw new RangeError(`member \`${key}\` is undefined`);
-    text += (text === "" ? "" : ",") + named(key) + written(member);
+    text += `${text === "" ? "" : ","}${written(key)}:${written(member)}`;
   }
   return `{${text}}`;
 }
 
 const isArray = (v: JsonValue): v is readonly JsonValue[] => Array.isArray(v);
-
-/** By UTF-16 code unit, as the language compares. Few keys are put in place faster by hand. */
-function sorted(keys: string[]): string[] {
-  if (keys.length > 32) return keys.sort();
-  for (let i = 1; i < keys.length; i++) {
-    const key = present(keys[i]);
-    let place = i;
-    for (; place > 0; place--) {
-      const before = present(keys[place - 1]);
-      if (before <= key) break;
-      keys[place] = before;
-    }
-    keys[place] = key;
-  }
-  return keys;
-}
-
-/** Names of members come again and again: the first thousand are kept in their quotes. */
-const NAMES = new Map<string, string>();
-function named(key: string): string {
-  const known = NAMES.get(key);
-  if (known !== undefined) return known;
-  const text = `${quote(key)}:`;
-  if (NAMES.size < 1000 && key.length < 64) NAMES.set(key, text);
-  return text;
-}
-
-function quote(text: string): string {
-  if (text.length < 40 && isPlain(text)) return `"${text}"`;
-  if (!text.isWellFormed()) throw new RangeError("a lone surrogate has no canonical form");
-  return JSON.stringify(text);
-}
-
-/** Printable ASCII without quote and backslash stands for itself. */
-function isPlain(text: string): boolean {
-  for (let i = 0; i < text.length; i++) {
-    const unit = text.charCodeAt(i);
-    if (unit < 0x20 || unit === 0x22 || unit === 0x5c || unit > 0x7e) return false;
-  }
-  return true;
-}

@@ -85,41 +85,47 @@ export interface Judged {
   readonly factsHash: Hash | "";
 }
 
-function judgedPart(j: Judged) {
-  return {
-    type: "atoll.dev/receipt/v1",
-    receipt_id: j.receiptId,
-    decision_id: j.decisionId,
-    call_id: j.callId,
-    principal: j.principal,
-    delegator: j.delegator,
-    tool: j.tool,
-    effect_class: j.effectClass,
-    source: j.source,
-    rule_id: j.ruleId,
-    args_hash: j.argsHash,
-    output_hash: "",
-    policy_hash: j.policyHash,
-    ceiling_hash: j.ceilingHash,
-    overlay_hash: overlayHash(j.overlays),
-    gates_hash: gatesHash(j.gatesRan),
-    facts_hash: j.factsHash,
-  } as const;
-}
+type End = Pick<Receipt, "effect_id" | "expires_at" | "reason_code" | "status" | "usage" | "verdict">;
+/** Its members in canonical order, so that nothing has to be put into it. */
+const receiptOf = (j: Judged, end: End): Receipt => ({
+  args_hash: j.argsHash,
+  call_id: j.callId,
+  ceiling_hash: j.ceilingHash,
+  decision_id: j.decisionId,
+  delegator: j.delegator,
+  effect_class: j.effectClass,
+  effect_id: end.effect_id,
+  expires_at: end.expires_at,
+  facts_hash: j.factsHash,
+  gates_hash: gatesHash(j.gatesRan),
+  output_hash: "",
+  overlay_hash: overlayHash(j.overlays),
+  policy_hash: j.policyHash,
+  principal: j.principal,
+  reason_code: end.reason_code,
+  receipt_id: j.receiptId,
+  rule_id: j.ruleId,
+  source: j.source,
+  status: end.status,
+  tool: j.tool,
+  type: "atoll.dev/receipt/v1",
+  usage: end.usage,
+  verdict: end.verdict,
+});
 
 /** Body of an INTENT, or of an ATTESTATION for what is permitted and not dispatched by us. */
 export const permittedReceipt = (
   j: Judged,
   more: { readonly effectId: EffectId | ""; readonly expiresAt: Timestamp; readonly usage?: Usage },
-): Receipt => ({
-  ...judgedPart(j),
-  effect_id: more.effectId,
-  verdict: "ALLOW",
-  reason_code: "",
-  status: "PERMITTED",
-  expires_at: more.expiresAt,
-  usage: more.usage ?? EMPTY_USAGE,
-});
+): Receipt =>
+  receiptOf(j, {
+    effect_id: more.effectId,
+    expires_at: more.expiresAt,
+    reason_code: "",
+    status: "PERMITTED",
+    usage: more.usage ?? EMPTY_USAGE,
+    verdict: "ALLOW",
+  });
 
 /** Body of the ATTESTATION of a refusal. */
 export const refusedReceipt = (
@@ -127,15 +133,15 @@ export const refusedReceipt = (
   verdict: "DENY" | "ESCALATE",
   code: Code,
   usage: Usage = EMPTY_USAGE,
-): Receipt => ({
-  ...judgedPart(j),
-  effect_id: "",
-  verdict,
-  reason_code: code,
-  status: verdict === "DENY" ? "DENIED" : "ESCALATED",
-  expires_at: "",
-  usage,
-});
+): Receipt =>
+  receiptOf(j, {
+    effect_id: "",
+    expires_at: "",
+    reason_code: code,
+    status: verdict === "DENY" ? "DENIED" : "ESCALATED",
+    usage,
+    verdict,
+  });
 
 /** Body of the EFFECT that follows `intent`: what came of it. */
 export const outcomeReceipt = (
@@ -156,32 +162,8 @@ export const outcomeReceipt = (
   usage: outcome.usage,
 });
 
-/** A receipt as the plain object that a node's body is, its members in canonical order. */
-export const receiptBody = (r: Receipt): JsonObject => ({
-  args_hash: r.args_hash,
-  call_id: r.call_id,
-  ceiling_hash: r.ceiling_hash,
-  decision_id: r.decision_id,
-  delegator: r.delegator,
-  effect_class: r.effect_class,
-  effect_id: r.effect_id,
-  expires_at: r.expires_at,
-  facts_hash: r.facts_hash,
-  gates_hash: r.gates_hash,
-  output_hash: r.output_hash,
-  overlay_hash: r.overlay_hash,
-  policy_hash: r.policy_hash,
-  principal: r.principal,
-  reason_code: r.reason_code,
-  receipt_id: r.receipt_id,
-  rule_id: r.rule_id,
-  source: r.source,
-  status: r.status,
-  tool: r.tool,
-  type: r.type,
-  usage: { ...r.usage },
-  verdict: r.verdict,
-});
+/** A receipt as the plain object that a node's body is. */
+export const receiptBody = (receipt: Receipt): JsonObject => ({ ...receipt, usage: { ...receipt.usage } });
 
 const USAGE_MEMBERS = Object.keys(EMPTY_USAGE);
 const MEMBERS = [
@@ -215,29 +197,29 @@ const codeFrom = (v: JsonValue | undefined, path: string): Code => must(v, isCod
 export function parseReceipt(value: JsonValue): Receipt {
   const o = closed(value, "", MEMBERS);
   const receipt: Receipt = {
-    type: oneOf(o["type"], "type", ["atoll.dev/receipt/v1"]),
-    receipt_id: idFrom("rcp", o["receipt_id"], "receipt_id"),
-    decision_id: idFrom("dec", o["decision_id"], "decision_id"),
-    effect_id: orEmpty((v, p) => idFrom("eff", v, p), o["effect_id"], "effect_id"),
-    call_id: idFrom("call", o["call_id"], "call_id"),
-    principal: stringFrom(o["principal"], "principal"),
-    delegator: stringFrom(o["delegator"], "delegator"),
-    tool: orEmpty(targetFrom, o["tool"], "tool"),
-    effect_class: orEmpty((v, p) => oneOf(v, p, EFFECT_CLASSES), o["effect_class"], "effect_class"),
-    source: oneOf(o["source"], "source", SOURCES),
-    verdict: oneOf(o["verdict"], "verdict", ["ALLOW", "DENY", "ESCALATE"]),
-    reason_code: orEmpty(codeFrom, o["reason_code"], "reason_code"),
-    rule_id: stringFrom(o["rule_id"], "rule_id"),
-    status: oneOf(o["status"], "status", STATUSES),
     args_hash: orEmpty(hashFrom, o["args_hash"], "args_hash"),
-    output_hash: orEmpty(hashFrom, o["output_hash"], "output_hash"),
-    policy_hash: orEmpty(hashFrom, o["policy_hash"], "policy_hash"),
+    call_id: idFrom("call", o["call_id"], "call_id"),
     ceiling_hash: orEmpty(hashFrom, o["ceiling_hash"], "ceiling_hash"),
-    overlay_hash: orEmpty(hashFrom, o["overlay_hash"], "overlay_hash"),
-    gates_hash: orEmpty(hashFrom, o["gates_hash"], "gates_hash"),
-    facts_hash: orEmpty(hashFrom, o["facts_hash"], "facts_hash"),
+    decision_id: idFrom("dec", o["decision_id"], "decision_id"),
+    delegator: stringFrom(o["delegator"], "delegator"),
+    effect_class: orEmpty((v, p) => oneOf(v, p, EFFECT_CLASSES), o["effect_class"], "effect_class"),
+    effect_id: orEmpty((v, p) => idFrom("eff", v, p), o["effect_id"], "effect_id"),
     expires_at: orEmpty(timestampFrom, o["expires_at"], "expires_at"),
+    facts_hash: orEmpty(hashFrom, o["facts_hash"], "facts_hash"),
+    gates_hash: orEmpty(hashFrom, o["gates_hash"], "gates_hash"),
+    output_hash: orEmpty(hashFrom, o["output_hash"], "output_hash"),
+    overlay_hash: orEmpty(hashFrom, o["overlay_hash"], "overlay_hash"),
+    policy_hash: orEmpty(hashFrom, o["policy_hash"], "policy_hash"),
+    principal: stringFrom(o["principal"], "principal"),
+    reason_code: orEmpty(codeFrom, o["reason_code"], "reason_code"),
+    receipt_id: idFrom("rcp", o["receipt_id"], "receipt_id"),
+    rule_id: stringFrom(o["rule_id"], "rule_id"),
+    source: oneOf(o["source"], "source", SOURCES),
+    status: oneOf(o["status"], "status", STATUSES),
+    tool: orEmpty(targetFrom, o["tool"], "tool"),
+    type: oneOf(o["type"], "type", ["atoll.dev/receipt/v1"]),
     usage: usageFrom(o["usage"]),
+    verdict: oneOf(o["verdict"], "verdict", ["ALLOW", "DENY", "ESCALATE"]),
   };
   if (VERDICT_OF[receipt.status] !== receipt.verdict)
     throw new ContractError("status", `\`${receipt.status}\` does not go with verdict ${receipt.verdict}`);
@@ -248,17 +230,17 @@ function usageFrom(value: JsonValue | undefined): Usage {
   const o = closed(value, "usage", USAGE_MEMBERS);
   const n = (name: keyof Usage): number => integerFrom(o[name], at("usage", name));
   return {
-    calls: n("calls"),
-    tokens_in: n("tokens_in"),
-    tokens_out: n("tokens_out"),
-    cost_microusd: n("cost_microusd"),
     bytes_in: n("bytes_in"),
     bytes_out: n("bytes_out"),
+    calls: n("calls"),
+    cost_microusd: n("cost_microusd"),
     duration_ms: n("duration_ms"),
     gas: n("gas"),
     gas_limit: n("gas_limit"),
     gas_schedule: n("gas_schedule"),
     peak_pages: n("peak_pages"),
+    tokens_in: n("tokens_in"),
+    tokens_out: n("tokens_out"),
   };
 }
 
