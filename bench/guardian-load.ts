@@ -1,6 +1,8 @@
 // A client that costs little: requests over kept connections, each checked, latencies kept. Runs as a process of its own
-// so that it can be pinned: node bench/guardian-load.ts JSON → one line of JSON.
+// so that it can be pinned: node bench/guardian-load.ts JSON → one line of JSON; without JSON, a line of it for each line
+// on standard input, so that a client is warm from its second line on.
 
+import { createInterface } from "node:readline";
 import { Pool } from "undici";
 
 export interface Fire {
@@ -18,6 +20,8 @@ export interface Fire {
   readonly holds: string;
   /** Milliseconds to the first body byte that holds `holds`, and not to the end. */
   readonly first?: boolean;
+  /** A connection of its own for each request. */
+  readonly fresh?: boolean;
 }
 export interface Fired {
   readonly perSecond: number;
@@ -41,6 +45,7 @@ export async function fire(f: Fire): Promise<Fired> {
       path: f.path,
       headers: { "content-type": "application/json", ...f.headers },
       body,
+      reset: f.fresh === true,
     });
     let text = "";
     let seen = 0;
@@ -78,6 +83,9 @@ export async function fire(f: Fire): Promise<Fired> {
 }
 
 const [, , text] = process.argv;
+if (import.meta.main && text === undefined)
+  for await (const line of createInterface({ input: process.stdin }))
+    console.log(JSON.stringify(await fire(JSON.parse(line) as Fire)));
 if (import.meta.main && text !== undefined) {
   const f = JSON.parse(text) as Fire;
   await fire({ ...f, requests: Math.max(f.connections, Math.ceil(f.requests / 10)) });

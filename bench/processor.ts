@@ -1,12 +1,18 @@
 // What a process has used, as the kernel counts it.
 import { spawn } from "node:child_process";
-import { readFileSync } from "node:fs";
+import { readdirSync, readFileSync } from "node:fs";
 
 /** Seconds of processor time, user and system. */
 export function cpuSeconds(pid: number): number {
   const fields = readFileSync(`/proc/${pid}/stat`, "utf8").split(") ")[1]?.split(" ") ?? [];
   return (Number(fields[11]) + Number(fields[12])) / 100;
 }
+/** Nanoseconds on a processor, of a process with all its threads that live. */
+export const ranNs = (pid: number): number =>
+  readdirSync(`/proc/${pid}/task`).reduce(
+    (sum, task) => sum + Number(readFileSync(`/proc/${pid}/task/${task}/schedstat`, "latin1").split(" ")[0]),
+    0,
+  );
 /** Resident memory in MiB: now, and the most it has been. */
 export function memoryMiB(pid: number): { readonly rss: number; readonly peak: number } {
   const text = readFileSync(`/proc/${pid}/status`, "utf8");

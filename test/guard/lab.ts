@@ -35,6 +35,8 @@ export interface StartOptions {
   readonly expiresInMs?: number;
   /** Pinned to one core, as benches are. */
   readonly cpu?: number;
+  /** A command that starts it: in another network namespace, as another user. */
+  readonly under?: readonly string[];
   readonly env?: NodeJS.ProcessEnv;
   /** Further options of `atoll guard`. */
   readonly more?: readonly string[];
@@ -144,6 +146,7 @@ function started(args: readonly string[], options: StartOptions): Promise<Guardi
   const pinned = options.cpu === undefined ? [] : ["taskset", "-c", String(options.cpu)];
   const [program = "", ...rest] = [
     ...pinned,
+    ...(options.under ?? []),
     process.execPath,
     ...(options.node ?? []),
     options.program ?? ATOLL,

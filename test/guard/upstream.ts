@@ -28,6 +28,7 @@ export interface Upstream {
   readonly tools: Map<string, Doing>;
   /** The assistant's message for a chat request; a text by default. */
   chat: (body: Args) => unknown;
+  readonly server: Server;
   close(): Promise<void>;
 }
 
@@ -47,7 +48,7 @@ const json = (response: ServerResponse, value: unknown, status = 200): void => {
   response.end(body);
 };
 
-export async function startUpstream(): Promise<Upstream> {
+export async function startUpstream(host = "127.0.0.1"): Promise<Upstream> {
   const done: Upstream["done"] = new Map();
   const tools: Upstream["tools"] = new Map();
   const credentials = new Set<string>();
@@ -120,16 +121,17 @@ export async function startUpstream(): Promise<Upstream> {
       else response.destroy();
     });
   });
-  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", 4_096, resolve));
+  await new Promise<void>((resolve) => server.listen(0, host, 4_096, resolve));
   const { port } = server.address() as AddressInfo;
   const self: Upstream = {
-    mcp: `http://127.0.0.1:${port}/mcp`,
-    v1: `http://127.0.0.1:${port}/v1`,
+    mcp: `http://${host}:${port}/mcp`,
+    v1: `http://${host}:${port}/v1`,
     done,
     models: 0,
     credentials,
     tools,
     chat: () => ({ role: "assistant", content: "All is well here." }),
+    server,
     close: () =>
       new Promise((resolve) => {
         server.close(() => resolve());
