@@ -121,11 +121,11 @@ const call = (tool: string, requests: number, more: Partial<Fire> = {}): Fire =>
 });
 const ROADS = [
   { key: "small", name: "small answers, kept connections", fire: call("do", 600) },
-  { key: "large", name: "answers of 64 KiB, kept connections", fire: call("large", 200) },
+  { key: "large", name: "answers of 64 KiB, kept connections", fire: call("large", 120) },
   {
     key: "fresh",
     name: "small answers, a connection for each call on both sides",
-    fire: call("do", 400, { fresh: true }),
+    fire: call("do", 300, { fresh: true }),
   },
 ].filter(({ key }) => values.only === undefined || values.only === key);
 
@@ -212,7 +212,7 @@ async function main(): Promise<number> {
     await wait(30);
     if (locked) lock();
     else pod.unlock();
-    await fire({ ...f, requests: 2 * f.connections });
+    await fire({ ...f, requests: f.connections });
     await upstream.ask({ fresh: f.fresh === true });
     await wait(30);
   };
@@ -252,7 +252,7 @@ async function main(): Promise<number> {
   await fire({ ...call("do", warm) });
   for (const { name, fire: f } of ROADS) {
     await begin(f, true);
-    await fire({ ...f, requests: Math.ceil(warm / 10) });
+    await fire({ ...f, requests: Math.ceil(warm / 20) });
     await upstream.ask({ fresh: f.fresh === true });
     const { ratios, first, second } = await compare(quads, turn(f, false), turn(f, true));
     console.log(`${name}\n  open:   ${half(first)}\n  locked: ${half(second)}`);
