@@ -24,7 +24,6 @@ import { diskAt } from "./disk.ts";
 import type { Disk, OpenFile } from "./disk.ts";
 import { JournalRefused, JournalUnavailable } from "./failures.ts";
 import { EMPTY_HEAD, HEAD, headBytes, replaceFile } from "./head.ts";
-import type { Head } from "./head.ts";
 import { createLive } from "./live.ts";
 import { lockFolder } from "./lock.ts";
 import { metaOf } from "./meta.ts";
@@ -35,6 +34,8 @@ import type { Entry } from "../../kernel/evidence/evidence.ts";
 import { recover } from "./recover.ts";
 import type { Position, Recovered } from "./recover.ts";
 import { createRemembered } from "./remembered.ts";
+import { headOf } from "./pending.ts";
+import type { PendingHead } from "./pending.ts";
 import { bringUp } from "./resume.ts";
 import { segmentName } from "./segments.ts";
 import { createSpare } from "./spare.ts";
@@ -58,12 +59,6 @@ const FIRST_SEGMENT_BYTES = 512 << 10;
 const MAX_WAITING = 64 << 20;
 const SNAPSHOT_RECORDS = 5_000;
 
-type PendingHead = Omit<Head, "segment" | "at" | "checkpoint_at" | "segments"> & {
-  /** Where in its batch the checkpoint stands: its line, and the number of nodes up to and with it. */
-  readonly line: number;
-  readonly nodes: number;
-  readonly by: Signer;
-};
 interface Extra {
   readonly nodes: SealedNode[];
   /** The records themselves, where something follows them. */
@@ -114,6 +109,8 @@ async function start(
   let opened = false;
   let replayed = 0;
   let retry: NodeJS.Timeout | undefined;
+  /** What is kept of durable batches for a restart, in their order, and not yet done. */
+  const owed: (() => void)[] = [];
   let committer = newCommitter();
   const live = createLive(disk);
   const warn = options.warn ?? (() => undefined);
@@ -219,9 +216,10 @@ async function start(
     position = { ...before, at: before.at + bytes, record: before.record + batch.lines.length };
     live.moved(batch.extra.nodes);
     const pending = batch.extra.head;
-    const signed =
-      pending === undefined ? undefined : { head: headOf(batch, pending, before), by: pending.by };
-    if (signed !== undefined) checkpoints.head(signed);
+    if (pending !== undefined) {
+      live.since([]);
+      live.moved(batch.extra.nodes.slice(pending.nodes));
+    }
     batch.resolve();
     if (batch.extra.end !== undefined)
       try {
@@ -230,30 +228,28 @@ async function start(
         failed(error);
       }
     options.landed?.({ records: batch.lines.length, nodes: batch.extra.nodes, milliseconds });
-    lookAhead();
-    checkpoints.follow(
-      batch.extra.entries,
-      signed === undefined || pending === undefined ? undefined : { ...signed, at: pending.line },
-    );
+    const begun = segments;
+    owed.push(() => keep(batch, before, begun));
+    // Those who waited go on first, and what they append is on its way to the disk by then.
+    if (owed.length === 1) setImmediate(() => setImmediate(settle));
   }
-
-  function headOf(batch: Batch<Extra>, pending: PendingHead, before: Position): Head {
-    const { line, nodes, by: _, ...rest } = pending;
-    const lengthOf = (lines: readonly string[]): number =>
-      lines.reduce((sum, text) => sum + Buffer.byteLength(text, "utf8"), 0);
-    const checkpointAt = before.at + lengthOf(batch.lines.slice(0, line));
-    live.since([]);
-    live.moved(batch.extra.nodes.slice(nodes));
-    return {
-      ...rest,
-      segment: before.segment,
-      checkpoint_at: checkpointAt,
-      at: checkpointAt + lengthOf(batch.lines.slice(line, line + 1)),
-      segments,
-    };
+  function settle(): void {
+    for (const next of owed.splice(0)) next();
+  }
+  /** What a restart knows of a durable batch besides the log. */
+  function keep({ lines, extra }: Batch<Extra>, before: Position, begun: readonly number[]): void {
+    const { head: pending, entries } = extra;
+    const signed =
+      pending === undefined
+        ? undefined
+        : { head: headOf(pending, lines, before, begun), by: pending.by, at: pending.line };
+    if (signed !== undefined) checkpoints.head(signed);
+    lookAhead();
+    checkpoints.follow(entries, signed);
   }
 
   function failed(error: unknown): void {
+    settle();
     if (state.state !== "open") return committer.stop(new JournalUnavailable(error));
     const failure = new JournalUnavailable(error);
     setState({ state: "unavailable", reason: failure.message });
@@ -393,6 +389,7 @@ async function start(
     if (state.state !== "open") throw unavailable();
     if (since > 0) await sealCheckpoint();
     await committer.idle();
+    settle();
     await checkpoints.idle();
     if (state.state !== "open") throw unavailable();
   }
