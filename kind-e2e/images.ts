@@ -10,6 +10,7 @@ import { buildBundles, dist, root } from "./build.ts";
 import { Failure } from "./failure.ts";
 import { billOfMaterials, provenance, type Contents } from "./statements.ts";
 import type { Report } from "./programs.ts";
+import { LOCK_FILE } from "../sidecar/lock/lock.ts";
 
 export const imagesFolder: string = join(dist, "images");
 
@@ -44,7 +45,7 @@ export const recipes: readonly Recipe[] = [
       { file: "guardian.cache", path: "opt/atoll/guardian.cache" },
       { file: "executor.js", path: "opt/atoll/executor.js" },
       { file: "package.json", path: "opt/atoll/package.json" },
-      { file: "lock.nft", path: "etc/atoll/lock.nft" },
+      { file: "lock.nft", path: LOCK_FILE.slice(1) },
     ],
     folders: [
       "etc/atoll/policy",

@@ -121,8 +121,3 @@ export function resultOutput(result: JsonObject): JsonObject {
   for (const [k, v] of Object.entries(result)) if (k !== "_meta") out[k] = v;
   return out;
 }
-
-/** The value that the output schema describes: structured content, else text that is JSON, else nothing. */
-export function structuredOf(result: JsonObject): JsonValue | undefined {
-  return result["structuredContent"];
-}

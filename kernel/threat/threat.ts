@@ -127,12 +127,6 @@ export function textsOf(value: JsonValue, out: string[] = []): string[] {
   return out;
 }
 
-export const mergeScans = (a: Scan, b: Scan): Scan => ({
-  level: higher(a.level, b.level),
-  findings: [...a.findings, ...b.findings],
-  dataClasses: [...new Set([...a.dataClasses, ...b.dataClasses])].sort(),
-});
-
 interface State {
   level: ThreatLevel;
   readonly findings: Map<string, Finding>;

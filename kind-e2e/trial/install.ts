@@ -1,5 +1,4 @@
 // From nothing to an installed Atoll on a running cluster: images made and loaded, keys, chart.
-import { createHash } from "node:crypto";
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { writeImage, type Entry } from "../archive.ts";
@@ -174,6 +173,3 @@ export const available = async (kube: Kube, name: string, seconds: number): Prom
       : undefined;
   });
 };
-
-export const sha256File = (path: string): string =>
-  createHash("sha256").update(readFileSync(path)).digest("hex");

@@ -112,21 +112,6 @@ function guardianEnvironment(name: string, spec: SidecarSpec, settings: ShapeSet
   ];
 }
 
-/** Every name that the environment of our containers may have: the installer's policy admits no other. */
-export const ENVIRONMENT_NAMES: readonly string[] = guardianEnvironment(
-  "x",
-  {
-    image: "",
-    conformanceLevel: "L1",
-    policyBundleRef: { bundleId: "x" },
-    namespaceSelector: {},
-    island: { inPodLock: "none" },
-  },
-  { trustRootsSha256: "", controlUrl: "", canary: "" },
-)
-  .map((e) => (typeof e["name"] === "string" ? e["name"] : ""))
-  .concat("ATOLL_GATE_STATE");
-
 function volumes(name: string, spec: SidecarSpec): JsonMap[] {
   const credentials = spec.credentials ?? [];
   return [

@@ -6,10 +6,12 @@ import { expect, test } from "vitest";
 import {
   LONGER,
   SECOND_DOORS,
+  UNCALLED,
   baseRule,
   callerRule,
   castRule,
   doorRule,
+  exportRule,
   imports,
   layerRule,
   lengthRule,
@@ -98,6 +100,29 @@ test("every folder is reached from something that runs", () => {
   expect(callerRule(planted("kernel/dream/dream.ts", ""), ENTRIES)).toEqual([
     "kernel/dream is reached from nothing that runs",
   ]);
+});
+
+test("nothing is exported that nothing but a test calls, beside what is listed", () => {
+  const programs: Sources = new Map(
+    execFileSync("git", ["ls-files", "kind-e2e"], { encoding: "utf8" })
+      .split("\n")
+      .filter((path) => path.endsWith(".ts"))
+      .map((path) => [path, readFileSync(path, "utf8")]),
+  );
+  const all: Sources = new Map([...tree, ...programs]);
+  expect(exportRule(all).toSorted()).toEqual(UNCALLED.toSorted());
+  const more = new Map([
+    ...all,
+    ["kernel/trust/x.ts", "/** dreamtOf */\nexport const dreamtOf = (): number => 1;\n"],
+  ]);
+  expect(exportRule(more).filter((found) => !UNCALLED.includes(found))).toEqual([
+    "kernel/trust/x.ts dreamtOf",
+  ]);
+  more.set(
+    "kernel/trust/trust.ts",
+    `${more.get("kernel/trust/trust.ts")}\nexport { dreamtOf } from "./x.ts";\n`,
+  );
+  expect(exportRule(more)).toContain("kernel/trust/x.ts dreamtOf");
 });
 
 test("the kernel uses the platform where it may and nowhere else", () => {

@@ -105,9 +105,6 @@ export const PROGRAMS: readonly string[] = [
   "kernel/escalation/ceremony",
 ];
 
-/** Landed ahead of what calls them; nothing stays here. */
-export const AHEAD: readonly string[] = ["sidecar/island", "sidecar/proof"];
-
 /** Every folder of the product is reached from something that runs. */
 export function callerRule(sources: Sources, entries: readonly string[]): string[] {
   const edges = new Map<string, string[]>();
@@ -121,10 +118,40 @@ export function callerRule(sources: Sources, entries: readonly string[]): string
     open.push(...(edges.get(path) ?? []));
   }
   const folders = new Set([...sources.keys()].filter(product).map(dirname));
-  for (const folder of [...PROGRAMS, ...AHEAD]) folders.delete(folder);
+  for (const folder of PROGRAMS) folders.delete(folder);
   return [...folders]
     .filter((folder) => ![...seen].some((path) => dirname(path) === folder))
     .map((folder) => `${folder} is reached from nothing that runs`);
+}
+
+/** What only tests call; each a part of a contract that others hold us to, or of the oracle that tests need. */
+export const UNCALLED: readonly string[] = [
+  "kernel/budget/pool.ts createPool",
+  "kernel/crypto/noble.ts verifySignature",
+  "kernel/proofgraph/checkpoint.ts writeNote",
+  "kernel/proofgraph/checkpoint.ts readNote",
+  "kernel/proofgraph/merkle.ts verifyConsistency",
+  "kernel/receipts/nodes.ts parseNode",
+  "kernel/receipts/nodes.ts nodeHash",
+  "kernel/receipts/nodes.ts verifyNode",
+];
+
+/** Nothing is exported whose name stands nowhere but where it is declared. Names are counted, so a common one is missed. */
+export function exportRule(sources: Sources): string[] {
+  const counts = new Map<string, number>();
+  const declared: (readonly [path: string, name: string])[] = [];
+  for (const [path, text] of sources) {
+    const used = text
+      .replaceAll(/^\s*(?:\/\*[^]*?\*\/|\/\/.*$)/gm, "")
+      .replaceAll(/^(?:import|export) (?:type )?\{[^}]*\}[^;]*;/gm, "")
+      .replaceAll(/^import [^(].*$/gm, "");
+    for (const [name] of used.matchAll(/[A-Za-z_]\w*/g)) counts.set(name, (counts.get(name) ?? 0) + 1);
+    const own = /^export (?:async )?(?:const|function\*?|class|interface|type|let) (\w+)/gm;
+    for (const [, name = ""] of used.matchAll(own)) declared.push([path, name]);
+  }
+  return declared
+    .filter(([path, name]) => product(path) && counts.get(name) === 1)
+    .map(([path, name]) => `${path} ${name}`);
 }
 
 /** Compiled code from elsewhere, with the one file that may load it. */
