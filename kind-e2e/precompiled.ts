@@ -15,10 +15,21 @@ import { build } from "esbuild";
 import type { BuildOptions, BuildResult, Plugin } from "esbuild";
 import { Failure } from "./failure.ts";
 
-/** What a guardian has no use for: it speaks through one pool of undici's, and gives fastify no schema and no logger. */
+/**
+ * What a guardian has no use for: it speaks through one pool of undici's, HTTP/1 in its servers and there, gives fastify
+ * no schema, no logger and no plugin of a certain version, and counts nothing of its process by itself.
+ */
 const UNUSED = 'throw new Error("this part is left out of the build")';
 const LEAN: ReadonlyMap<string, string> = new Map([
   ["undici", 'exports.Pool = require("undici/lib/dispatcher/pool.js");'],
+  [
+    "prom-client",
+    ["Counter", "Gauge", "Histogram", "Registry"]
+      .map((name) => `exports.${name} = require("prom-client/lib/${name.toLowerCase()}");`)
+      .join(""),
+  ],
+  ["node:http2", "exports.constants = {};"],
+  ["semver", "exports.satisfies = () => false;"],
   ["pino", "exports.symbols = {};"],
   ["@fastify/ajv-compiler", UNUSED],
   ["@fastify/fast-json-stringify-compiler", UNUSED],
@@ -27,8 +38,11 @@ const LEAN: ReadonlyMap<string, string> = new Map([
 const lean = (resolveDir: string): Plugin => ({
   name: "lean",
   setup(builder) {
-    builder.onResolve({ filter: /^[^./]/ }, ({ path }) =>
-      LEAN.has(path) ? { path, namespace: "lean" } : undefined,
+    // Our own sources have a use for all that they name.
+    builder.onResolve({ filter: /^[^./]/ }, ({ path, importer }) =>
+      LEAN.has(path) && (path !== "node:http2" || importer.includes("node_modules"))
+        ? { path, namespace: "lean" }
+        : undefined,
     );
     builder.onLoad({ filter: /./, namespace: "lean" }, ({ path }) => ({
       contents: LEAN.get(path) ?? UNUSED,

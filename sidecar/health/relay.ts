@@ -2,7 +2,6 @@
 // so each is read as hostile: no host but loopback, no port of ours.
 
 import { request as httpRequest } from "node:http";
-import { connect as connectHttp2 } from "node:http2";
 import { request as httpsRequest } from "node:https";
 import { connect } from "node:net";
 import { isObject, parseJson } from "../../kernel/contracts/contracts.ts";
@@ -133,7 +132,8 @@ function askGrpc(
   end: (ok: boolean, why: string) => void,
   failed: (error: Error) => void,
 ): void {
-  const session = connectHttp2(`http://${host.includes(":") ? `[${host}]` : host}:${target.port}`);
+  // Loaded where it is needed: few pods have such a probe, and each start would wait for it.
+  const session = process.getBuiltinModule("node:http2").connect(`http://${host.includes(":") ? `[${host}]` : host}:${target.port}`);
   session.on("error", failed);
   signal.addEventListener("abort", () => session.destroy(), { once: true });
   const stream = session.request({

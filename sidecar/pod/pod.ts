@@ -57,7 +57,7 @@ function firstBundles(settings: PodSettings): {
   const kept = keptBundles(settings.journalDir);
   // What was once committed here is never gone below, not even when it has expired since.
   const floor = Math.max(0, ...kept.map((k) => versionOf(k.bundle)));
-  const good = [mounted, ...kept].flatMap(({ bundle, ceiling }) => {
+  const named = [mounted, ...kept].flatMap(({ bundle, ceiling }) => {
     if (bundle === undefined) return [];
     if (settings.ceilingId !== "" && ceiling?.["bundleId"] !== settings.ceilingId) {
       problems.push("the ceiling is missing, or another one");
@@ -75,15 +75,20 @@ function firstBundles(settings: PodSettings): {
       bundle: { manifest: bundle },
       ...(ceiling === undefined ? {} : { ceiling: { manifest: ceiling } }),
     };
-    try {
-      activate(pair, roots, Date.now());
-    } catch (error) {
-      problems.push(messageOf(error));
-      return [];
-    }
     return [{ config: pair, known: { bundle, ceiling }, version: versionOf(bundle) }];
   });
-  const best = good.toSorted((a, b) => b.version - a.version)[0];
+  // From the newest down: a start does not wait for those that it will not take.
+  const best = named
+    .toSorted((a, b) => b.version - a.version)
+    .find(({ config }) => {
+      try {
+        activate(config, roots, Date.now());
+        return true;
+      } catch (error) {
+        problems.push(messageOf(error));
+        return false;
+      }
+    });
   if (best === undefined)
     throw new ContractError("bundle", problems.join("; ") || `nothing in ${settings.policyDir}`);
   return best;
