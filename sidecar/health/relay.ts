@@ -133,7 +133,9 @@ function askGrpc(
   failed: (error: Error) => void,
 ): void {
   // Loaded where it is needed: few pods have such a probe, and each start would wait for it.
-  const session = process.getBuiltinModule("node:http2").connect(`http://${host.includes(":") ? `[${host}]` : host}:${target.port}`);
+  const session = process
+    .getBuiltinModule("node:http2")
+    .connect(`http://${host.includes(":") ? `[${host}]` : host}:${target.port}`);
   session.on("error", failed);
   signal.addEventListener("abort", () => session.destroy(), { once: true });
   const stream = session.request({
