@@ -61,14 +61,14 @@ const HEX = Array.from({ length: 256 }, (_, byte) => byte.toString(16).padStart(
 
 /** An id from 16 random bytes that the caller brings: the kernel has no randomness of its own. */
 export function makeId<K extends IdKind>(kind: K, random: Uint8Array): Branded<K> {
-  const hex = fourOf(random, 0) + fourOf(random, 4) + fourOf(random, 8) + fourOf(random, 12);
-  const id = random.length === 16 ? `${kind}_${hex}` : random;
-  return must(id, (s): s is Branded<K> => isId(kind, s), "id", `${kind}_ and 16 random bytes`);
+  const whole = random.length === 16;
+  const hex = whole ? fourOf(random, 0) + fourOf(random, 4) + fourOf(random, 8) + fourOf(random, 12) : "";
+  return must(`${kind}_${hex}`, (s): s is Branded<K> => isId(kind, s), "id", `${kind}_ and 16 random bytes`);
 }
 /** Short texts are joined by copying; long ones would leave a tree behind for each id. */
 const fourOf = (bytes: Uint8Array, at: number): string =>
   hexOf(bytes[at]) + hexOf(bytes[at + 1]) + hexOf(bytes[at + 2]) + hexOf(bytes[at + 3]);
-const hexOf = (byte: number | undefined): string => HEX[byte ?? 0] ?? "";
+const hexOf = (byte: number | undefined): string => present(HEX[present(byte)]);
 
 /** What was put there before. That it is missing is a fault of our own, which ends what is being judged. */
 export function present<T>(value: T | undefined): T {
