@@ -1,6 +1,7 @@
 // The parts of the guardian that only a pod has: what it is told, the control stream's bytes, the agent's probes.
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { createServer } from "node:http";
+import { createServer as createHttp2 } from "node:http2";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { expect, test } from "vitest";
@@ -156,6 +157,43 @@ test("the health listener says what is so, and carries a probe to the agent", as
   } finally {
     await health.close();
     agent.closeAllConnections();
+    agent.close();
+  }
+});
+
+test("a gRPC probe asks the agent's health service, and believes nothing but SERVING", async () => {
+  let status = 1;
+  let asked = "";
+  const agent = createHttp2((request, response) => {
+    asked = `${request.url} ${request.headers["content-type"] ?? ""}`;
+    response.writeHead(200, { "content-type": "application/grpc" });
+    response.end(Buffer.from([0, 0, 0, 0, 2, 0x08, status]));
+  });
+  await new Promise<void>((resolve) => agent.listen(0, "127.0.0.1", resolve));
+  const address = agent.address();
+  const port = typeof address === "object" && address !== null ? address.port : 0;
+  const health = await startHealth({
+    listen: { host: "127.0.0.1", port: 0 },
+    started: () => true,
+    ready: () => ({ ok: true, why: "" }),
+    metrics: () => Promise.resolve(""),
+    contentType: "text/plain",
+    probes: () =>
+      JSON.stringify([
+        { kind: "grpc", port, service: "own" },
+        { kind: "grpc", port: 1 },
+      ]),
+  });
+  const get = async (path: string): Promise<number> =>
+    (await fetch(`http://127.0.0.1:${health.port}${path}`)).status;
+  try {
+    expect(await get("/probe/0")).toBe(200);
+    expect(asked).toBe("/grpc.health.v1.Health/Check application/grpc");
+    status = 2;
+    expect(await get("/probe/0")).toBe(503);
+    expect(await get("/probe/1")).toBe(503);
+  } finally {
+    await health.close();
     agent.close();
   }
 });
