@@ -96,7 +96,7 @@ try {
       requestKind: { group: "", version: "v1", kind: "Pod" },
       requestResource: { group: "", version: "v1", resource: "pods" },
       name: "agent-0",
-      namespace: "team-7",
+      namespace: "team-0",
       operation: "CREATE",
       userInfo: {
         username: "system:serviceaccount:kube-system:replicaset-controller",

@@ -51,19 +51,25 @@ export async function adminOrThrow(...args: Parameters<typeof callAdmin>): Promi
 export const DEFAULT_SOCKET = ".atoll/admin.sock";
 export const textIn = (o: JsonObject, key: string): string => (typeof o[key] === "string" ? o[key] : "");
 
-const STATUS = `usage: atoll status [--socket PATH]`;
+const STATUS = `usage: atoll status [--socket PATH] [--json]
+  --socket  ${DEFAULT_SOCKET} when not given
+  --json    on one line
+exit 0 it answered, whatever it says; 1 it did not; 2 wrong use`;
 
 export async function status(argv: readonly string[], io: Io): Promise<number> {
   const { values } = parseArgs({
     args: [...argv],
-    options: { socket: { type: "string" }, help: { type: "boolean", short: "h" } },
+    options: {
+      socket: { type: "string" },
+      json: { type: "boolean" },
+      help: { type: "boolean", short: "h" },
+    },
   });
   if (values.help === true) {
     io.stdout.write(`${STATUS}\n`);
     return 0;
   }
-  io.stdout.write(
-    `${JSON.stringify(await adminOrThrow(values.socket ?? DEFAULT_SOCKET, "GET", "/status"), null, 2)}\n`,
-  );
+  const told = await adminOrThrow(values.socket ?? DEFAULT_SOCKET, "GET", "/status");
+  io.stdout.write(`${values.json === true ? JSON.stringify(told) : JSON.stringify(told, null, 2)}\n`);
   return 0;
 }

@@ -1,7 +1,7 @@
 // `atoll keygen`: a new key pair, as `openssl genpkey -algorithm ed25519` would make it.
 
 import { generateKeyPairSync } from "node:crypto";
-import { writeFileSync } from "node:fs";
+import { existsSync, writeFileSync } from "node:fs";
 import { parseArgs } from "node:util";
 import { signerFromPem } from "../kernel/crypto/crypto.ts";
 import { UsageError } from "./io.ts";
@@ -9,7 +9,8 @@ import type { Io } from "./io.ts";
 
 const USAGE = `usage: atoll keygen --out KEY
 Writes the private key to KEY (PKCS#8 PEM, mode 0600) and the public key to KEY.pub (SPKI PEM), and prints the
-key id. A file that exists is never overwritten.`;
+key id. A file that exists is never overwritten.
+exit 0 made, 2 wrong use, or one of the files exists`;
 
 export async function keygen(argv: readonly string[], io: Io): Promise<number> {
   const { values } = parseArgs({
@@ -21,19 +22,16 @@ export async function keygen(argv: readonly string[], io: Io): Promise<number> {
     return 0;
   }
   if (values.out === undefined || values.out === "") throw new UsageError("--out is missing", USAGE);
+  // Before anything is written: a private key whose public one has no place would be left behind.
+  for (const path of [values.out, `${values.out}.pub`])
+    if (existsSync(path)) throw new UsageError(`\`${path}\` exists and is not overwritten`, USAGE);
   const { privateKey, publicKey } = generateKeyPairSync("ed25519");
   const pem = privateKey.export({ type: "pkcs8", format: "pem" });
-  const create = (path: string, text: string, mode: number): void => {
-    try {
-      writeFileSync(path, text, { mode, flag: "wx" });
-    } catch (e) {
-      if (e instanceof Error && "code" in e && e.code === "EEXIST")
-        throw new UsageError(`\`${path}\` exists and is not overwritten`, USAGE);
-      throw e;
-    }
-  };
-  create(values.out, pem, 0o600);
-  create(`${values.out}.pub`, publicKey.export({ type: "spki", format: "pem" }), 0o644);
+  writeFileSync(values.out, pem, { mode: 0o600, flag: "wx" });
+  writeFileSync(`${values.out}.pub`, publicKey.export({ type: "spki", format: "pem" }), {
+    mode: 0o644,
+    flag: "wx",
+  });
   io.stdout.write(`${signerFromPem(pem).keyId}\n`);
   return 0;
 }

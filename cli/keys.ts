@@ -9,15 +9,17 @@ import { DEFAULT_SOCKET, adminOrThrow, textIn } from "./admin.ts";
 import { UsageError } from "./io.ts";
 import type { Io } from "./io.ts";
 
-const USAGE = `usage: atoll keys rotate [--socket PATH]
-       atoll keys revoke --key FILE --id KEY_ID --reason R [--honoured HASH] [--socket PATH | --print]
+const USAGE = `usage: atoll keys rotate [--socket PATH] [--json]
+       atoll keys revoke --key FILE --id KEY_ID --reason R [--honoured HASH] [--socket PATH | --print] [--json]
   rotate      the guardian's key names the next one in the log and is not used again
   revoke      the guardian signs nothing any more, after a restart neither: it has to be replaced
   --key       the private key of a registrar, or of a root of role guardian that is not the guardian's own
   --id        the key to be revoked
   --honoured  its last checkpoint that is honoured; else nothing that it signed is
   --print     write the signed act instead of sending it, for a registry
-  --socket    ${DEFAULT_SOCKET} when not given`;
+  --socket    ${DEFAULT_SOCKET} when not given
+  --json      what the guardian answered, on one line
+exit 0 done, 1 the guardian refused or does not answer, 2 wrong use`;
 
 export async function keys(argv: readonly string[], io: Io): Promise<number> {
   const { values, positionals } = parseArgs({
@@ -30,6 +32,7 @@ export async function keys(argv: readonly string[], io: Io): Promise<number> {
       reason: { type: "string" },
       honoured: { type: "string" },
       print: { type: "boolean" },
+      json: { type: "boolean" },
       help: { type: "boolean", short: "h" },
     },
   });
@@ -42,7 +45,11 @@ export async function keys(argv: readonly string[], io: Io): Promise<number> {
     throw new UsageError("rotate or revoke is needed", USAGE);
   if (what === "rotate") {
     const told = await adminOrThrow(values.socket, "POST", "/keys/rotate", {});
-    io.stdout.write(`${textIn(told, "old")} has handed over to ${textIn(told, "key")}\n`);
+    io.stdout.write(
+      values.json === true
+        ? `${JSON.stringify(told)}\n`
+        : `${textIn(told, "old")} has handed over to ${textIn(told, "key")}\n`,
+    );
     return 0;
   }
   if (values.key === undefined || values.id === undefined || (values.reason ?? "") === "")
@@ -61,7 +68,11 @@ export async function keys(argv: readonly string[], io: Io): Promise<number> {
     io.stdout.write(`${JSON.stringify(act)}\n`);
     return 0;
   }
-  await adminOrThrow(values.socket, "POST", "/keys/revoke", act);
-  io.stdout.write(`${values.id} is revoked: the guardian signs nothing any more\n`);
+  const told = await adminOrThrow(values.socket, "POST", "/keys/revoke", act);
+  io.stdout.write(
+    values.json === true
+      ? `${JSON.stringify(told)}\n`
+      : `${values.id} is revoked: the guardian signs nothing any more\n`,
+  );
   return 0;
 }

@@ -59,12 +59,14 @@ export async function hostLedger(options: HostOptions): Promise<HostedLedger> {
     by === undefined
       ? undefined
       : createRegistrar({ store, signer: by, roots: options.roots, clock: Date.now, random });
+  const failed = (error: unknown): void =>
+    options.log(error instanceof Error ? error.message : String(error));
   let turn = Promise.resolve();
   const timer = setInterval(() => {
     turn = turn
       .then(() => ledger.checkpoint())
       .then(() => undefined)
-      .catch((error: unknown) => options.log(error instanceof Error ? error.message : String(error)));
+      .catch(failed);
   }, options.checkpointMs ?? 10_000);
   return {
     keyId: signer.keyId,
@@ -80,7 +82,7 @@ export async function hostLedger(options: HostOptions): Promise<HostedLedger> {
     async stop() {
       clearInterval(timer);
       await turn;
-      await ledger.checkpoint().catch(() => undefined);
+      await ledger.checkpoint().catch(failed);
       await store.close();
     },
   };

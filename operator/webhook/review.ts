@@ -55,8 +55,10 @@ export function mutatePod(review: Json, facts: ReviewFacts): Outcome | undefined
   const labels = facts.namespaceLabels(name);
   // Governed is what the API server's selector says, which sent us this review; our copy may be a moment behind.
   const namespace = { name, labels: { ...labels, [LABEL_GOVERNED]: "true" } };
-  if (facts.index === undefined || labels === undefined)
+  if (facts.index === undefined)
     return refusal(uid, "NotReady", "the index of shapes is not known yet: try again in a moment");
+  if (labels === undefined)
+    return refusal(uid, "NotReady", `the namespace \`${name}\` is not known yet: try again in a moment`);
   const result = inject(request["object"] ?? null, namespace, facts.index);
   if (result.outcome === "refuse") return refusal(uid, result.code, result.message);
   if (result.outcome === "skip")

@@ -1,5 +1,6 @@
 import { execFileSync } from "node:child_process";
-import { mkdtempSync, readFileSync, statSync, writeFileSync } from "node:fs";
+import { existsSync, mkdtempSync, readFileSync, statSync, writeFileSync } from "node:fs";
+import { createServer } from "node:http";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { expect, test } from "vitest";
@@ -54,6 +55,16 @@ test("keygen writes a pair that openssl reads, once", async () => {
     code: 2,
     err: expect.stringContaining("exists"),
   });
+});
+
+test("keygen leaves no private key behind when the public one has no place", async () => {
+  writeFileSync(at("half.pub"), "");
+  expect(await typed(["keygen", "--out", at("half")])).toMatchObject({
+    code: 2,
+    out: "",
+    err: expect.stringContaining("half.pub` exists"),
+  });
+  expect(existsSync(at("half"))).toBe(false);
 });
 
 test("canonicalize writes the canonical form, or the reason with exit 2", async () => {
@@ -146,5 +157,32 @@ test("a large content goes into a ConfigMap and is found there again", async () 
     await typed(["bundle", "verify", at("large-bundle.yaml"), "--trust", at("roots.pem")]),
   ).toMatchObject({
     code: 0,
+  });
+});
+
+test("status and keys tell in one line what the guardian answered", async () => {
+  const server = createServer((request, response) => {
+    const body = request.url === "/status" ? { state: "serving" } : { old: "ed25519:a", key: "ed25519:b" };
+    response.end(JSON.stringify(body));
+  });
+  const socket = at("admin.sock");
+  await new Promise<void>((resolve) => server.listen(socket, resolve));
+  try {
+    const said = (out: string): unknown => ({ code: 0, out, err: "" });
+    expect(await typed(["status", "--socket", socket, "--json"])).toEqual(said('{"state":"serving"}\n'));
+    expect(await typed(["status", "--socket", socket])).toEqual(said('{\n  "state": "serving"\n}\n'));
+    expect(await typed(["keys", "rotate", "--socket", socket, "--json"])).toEqual(
+      said('{"old":"ed25519:a","key":"ed25519:b"}\n'),
+    );
+    expect(await typed(["keys", "rotate", "--socket", socket])).toEqual(
+      said("ed25519:a has handed over to ed25519:b\n"),
+    );
+  } finally {
+    server.close();
+  }
+  expect(await typed(["status", "--socket", socket, "--json"])).toMatchObject({
+    code: 1,
+    out: "",
+    err: expect.stringContaining("the admin socket"),
   });
 });

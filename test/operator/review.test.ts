@@ -3,7 +3,7 @@ import { expect, test } from "vitest";
 import { matchTerms } from "../../operator/kinds/kinds.ts";
 import type { IndexSpec, Json, SidecarSpec } from "../../operator/kinds/kinds.ts";
 import { overlaps } from "../../operator/webhook/overlaps.ts";
-import { validateKind } from "../../operator/webhook/review.ts";
+import { mutatePod, validateKind } from "../../operator/webhook/review.ts";
 import type { ReviewFacts } from "../../operator/webhook/review.ts";
 import { parseTrustRoots } from "../../kernel/trust/trust.ts";
 import { ROOTS, bundle, policyContent } from "./whole.ts";
@@ -92,4 +92,29 @@ test("a bundle that is signed and does not compile is refused, and one that lint
     allowed: true,
     warnings: [expect.stringContaining("dead-rule at rules[0]")],
   });
+});
+
+test("a webhook that has not heard of index, namespace or roots yet refuses, and says which", () => {
+  const pod = { metadata: { name: "agent" }, spec: { containers: [{ name: "agent", image: "a:1" }] } };
+  const asked = (known: Partial<ReviewFacts>): ReturnType<typeof mutatePod> =>
+    mutatePod(
+      { request: { uid: "u", namespace: "plain", operation: "CREATE", object: pod, oldObject: null } },
+      { ...facts, namespaceLabels: () => ({ team: "b" }), ...known },
+    );
+  const refused = (message: string): object => ({
+    outcome: "refuse",
+    code: "NotReady",
+    review: { response: { allowed: false, status: { message: expect.stringContaining(message) } } },
+  });
+  expect(asked({ index: undefined })).toMatchObject(refused("the index of shapes is not known yet"));
+  expect(asked({ namespaceLabels: () => undefined })).toMatchObject(
+    refused("namespace `plain` is not known yet"),
+  );
+  expect(asked({})).toMatchObject({ outcome: "refuse", code: "NoSidecar" });
+  const review = JSON.parse(
+    JSON.stringify({ request: { uid: "u", operation: "CREATE", object: bundle({ version: 1 }) } }),
+  );
+  expect(validateKind(review, { ...facts, roots: undefined })).toMatchObject(
+    refused("the trust roots are not known yet"),
+  );
 });

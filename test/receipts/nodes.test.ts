@@ -1,8 +1,7 @@
-import { generateKeyPairSync } from "node:crypto";
 import { expect, test } from "vitest";
 import { ContractError, makeId, timestampOf } from "../../kernel/contracts/contracts.ts";
 import type { JsonObject, NodeDraft } from "../../kernel/contracts/contracts.ts";
-import { signerFromPem, verifierFromRaw } from "../../kernel/crypto/crypto.ts";
+import { verifierFromRaw } from "../../kernel/crypto/crypto.ts";
 import {
   EMPTY_USAGE,
   createChains,
@@ -17,9 +16,9 @@ import {
   verifyNode,
   verifySealed,
 } from "../../kernel/receipts/receipts.ts";
+import { newSigner } from "../journal/scene.ts";
+import { judged } from "../proofgraph/scene.ts";
 
-const newSigner = () =>
-  signerFromPem(generateKeyPairSync("ed25519").privateKey.export({ type: "pkcs8", format: "pem" }));
 const session = makeId("ses", new Uint8Array(16).fill(1));
 const draft = (body: JsonObject, session_id = session): NodeDraft => ({
   kind: "ATTESTATION",
@@ -28,23 +27,6 @@ const draft = (body: JsonObject, session_id = session): NodeDraft => ({
   issued_at: timestampOf(1_700_000_000_000),
   body,
 });
-const judged = {
-  receiptId: makeId("rcp", new Uint8Array(16)),
-  decisionId: makeId("dec", new Uint8Array(16)),
-  callId: makeId("call", new Uint8Array(16)),
-  principal: "alice",
-  delegator: "",
-  tool: "",
-  effectClass: "E1",
-  source: "mcp",
-  ruleId: "",
-  argsHash: "",
-  policyHash: "",
-  ceilingHash: "",
-  overlays: [],
-  gatesRan: ["freeze"],
-  factsHash: "",
-} as const;
 
 test("sealed nodes form a chain per session, and each verifies", () => {
   const signer = newSigner();
@@ -91,12 +73,12 @@ test("a node of another shape, or text that is not canonical, is refused with th
 });
 
 test("a receipt survives its parser and a changed one does not", () => {
-  const permitted = permittedReceipt(judged, {
+  const permitted = permittedReceipt(judged(0), {
     effectId: makeId("eff", new Uint8Array(16)),
     expiresAt: timestampOf(1_700_000_030_000),
   });
   expect(parseReceipt(receiptBody(permitted))).toEqual(permitted);
-  const refused = refusedReceipt(judged, "DENY", "DENY_RULE", { ...EMPTY_USAGE, calls: 3 });
+  const refused = refusedReceipt(judged(0), "DENY", "DENY_RULE", { ...EMPTY_USAGE, calls: 3 });
   expect(parseReceipt(receiptBody(refused))).toEqual(refused);
   expect(refused.gates_hash).toBe(gatesHash(["freeze"]));
   expect(() => parseReceipt({ ...receiptBody(refused), status: "SUCCEEDED" })).toThrow("status");
