@@ -20,7 +20,7 @@ import { ranNs } from "./processor.ts";
 import { at, compare, shown } from "./quads.ts";
 import type { Took } from "./quads.ts";
 
-const USAGE = `usage: node bench/lock.ts [--quads 12] [--warm 15000] [--only small|large|fresh] [--plant]   (root, Linux)
+const USAGE = `usage: node bench/lock.ts [--quads 24] [--warm 15000] [--only small|large|fresh] [--plant]   (root, Linux)
 Guardian on core 0, agent and tool on core 1. Exits 1 when the lock leaves less than 0.95 of the open guardian's throughput, by
 the wall or by processor time of all ends, or takes 100 ms to load.
   --plant   two thousand useless rules before those of live flows: this must exit 1`;
@@ -29,7 +29,7 @@ const LOAD_BOUND_MS = 100;
 
 const { values } = parseArgs({
   options: {
-    quads: { type: "string", default: "12" },
+    quads: { type: "string", default: "24" },
     warm: { type: "string", default: "15000" },
     only: { type: "string" },
     plant: { type: "boolean" },
@@ -125,7 +125,7 @@ const ROADS = [
   {
     key: "fresh",
     name: "small answers, a connection for each call on both sides",
-    fire: call("do", 300, { fresh: true }),
+    fire: call("do", 600, { fresh: true }),
   },
 ].filter(({ key }) => values.only === undefined || values.only === key);
 

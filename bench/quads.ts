@@ -36,9 +36,13 @@ export async function compare<T extends Took>(
   return { ratios, first, second };
 }
 
-export const at = (values: readonly number[], part: number): number =>
-  values.toSorted((a, b) => a - b)[Math.min(values.length - 1, Math.floor(values.length * part))] ??
-  Number.NaN;
+/** A quantile, between its two neighbours where it falls between them. */
+export function at(values: readonly number[], part: number): number {
+  const sorted = values.toSorted((a, b) => a - b);
+  const place = (sorted.length - 1) * part;
+  const [low = Number.NaN, high = low] = sorted.slice(Math.floor(place), Math.floor(place) + 2);
+  return low + (high - low) * (place - Math.floor(place));
+}
 /** The median with the middle half. */
 export const shown = (values: readonly number[], digits = 3): string => {
   const [low, half, high] = [0.25, 0.5, 0.75].map((part) => at(values, part).toFixed(digits));
