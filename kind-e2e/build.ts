@@ -3,6 +3,7 @@
 import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join, relative } from "node:path";
 import { build, type BuildResult, type Plugin } from "esbuild";
+import { asked } from "./asked.ts";
 import { Failure } from "./failure.ts";
 import { buildPrecompiled } from "./precompiled.ts";
 import type { Program } from "./precompiled.ts";
@@ -120,6 +121,7 @@ export async function buildBundles(report: (line: string) => void): Promise<Buil
 }
 
 if (import.meta.main) {
+  asked("usage: npm run build\nThe programs of the images as single files, into dist/.", {});
   try {
     await buildBundles((line) => process.stdout.write(`${line}\n`));
   } catch (error) {

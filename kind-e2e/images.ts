@@ -4,6 +4,7 @@
 import { spawnSync } from "node:child_process";
 import { existsSync, mkdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
+import { asked } from "./asked.ts";
 import { writeImage, sha256, type Entry, type Image, type ImageConfig } from "./archive.ts";
 import { makeBase, type Base } from "./base.ts";
 import { buildBundles, dist, root } from "./build.ts";
@@ -157,11 +158,12 @@ export async function makeImages(report: Report, compress = true): Promise<Reado
 }
 
 if (import.meta.main) {
+  const { uncompressed } = asked(
+    "usage: npm run images [-- --uncompressed]\nThe images with their bills of materials and provenance, into dist/images/.",
+    { uncompressed: false },
+  );
   try {
-    const made = await makeImages(
-      (line) => process.stdout.write(`${line}\n`),
-      !process.argv.includes("--uncompressed"),
-    );
+    const made = await makeImages((line) => process.stdout.write(`${line}\n`), !uncompressed);
     if (made.size < recipes.length) process.exitCode = 1;
   } catch (error) {
     if (!(error instanceof Failure)) throw error;

@@ -10,6 +10,7 @@ import { spawn, spawnSync } from "node:child_process";
 import { chmodSync, existsSync, mkdtempSync, readFileSync, rmSync, statSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { asked, someOf } from "../kind-e2e/asked.ts";
 
 interface Outcome {
   readonly passed: number;
@@ -29,6 +30,7 @@ interface Step {
 // Whatever a test leaves in the system's folder for such things, it leaves in here, and other users may do the same.
 const scratch = mkdtempSync(join(tmpdir(), "atoll-test-"));
 chmodSync(scratch, 0o1777);
+process.once("exit", () => rmSync(scratch, { recursive: true, force: true }));
 
 function command(program: string, args: readonly string[]): Promise<number> {
   return new Promise((resolve, reject) => {
@@ -152,22 +154,21 @@ function provide(step: Step): string | undefined {
   return still.length === 0 ? undefined : `could not install ${still.map(([, name]) => name).join(", ")}`;
 }
 
-async function main(argv: readonly string[]): Promise<number> {
-  if (argv.includes("--help") || argv.includes("--list")) {
+async function main(): Promise<number> {
+  const { list, only } = asked(
+    `usage: npm test [-- --only NAME,…] [-- --list]
+${STEPS.map((s) => `  ${s.name.padEnd(8)} ${s.what}`).join("\n")}
+A step that cannot run here is skipped with its reason; with CI=true a skip is a failure. The last line is the count.`,
+    { list: false, only: someOf(...STEPS.map((s) => s.name)) },
+  );
+  if (list) {
     for (const s of STEPS) console.log(`${s.name.padEnd(8)} ${s.what}`);
     return 0;
-  }
-  const at = argv.indexOf("--only");
-  const only = at === -1 ? undefined : (argv[at + 1] ?? "").split(",");
-  const unknown = (only ?? []).filter((n) => !STEPS.some((s) => s.name === n));
-  if (unknown.length > 0) {
-    console.error(`no step \`${unknown.join(", ")}\`; there are ${STEPS.map((s) => s.name).join(", ")}`);
-    return 2;
   }
   const lines: string[] = [];
   let passed = 0;
   let failed = 0;
-  for (const step of STEPS.filter((s) => only === undefined || only.includes(s.name))) {
+  for (const step of STEPS.filter((s) => only.includes(s.name))) {
     const reason = provide(step);
     if (reason !== undefined) {
       lines.push(`${step.name.padEnd(8)} skipped: ${reason}`);
@@ -187,6 +188,4 @@ async function main(argv: readonly string[]): Promise<number> {
   return failed === 0 && passed > 0 ? 0 : 1;
 }
 
-process.exitCode = await main(process.argv.slice(2)).finally(() =>
-  rmSync(scratch, { recursive: true, force: true }),
-);
+process.exitCode = await main();

@@ -15,6 +15,7 @@ import {
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
+import { parseArgs } from "node:util";
 import { Client } from "@modelcontextprotocol/sdk/client/index.js";
 import { StreamableHTTPClientTransport } from "@modelcontextprotocol/sdk/client/streamableHttp.js";
 import OpenAI from "openai";
@@ -26,9 +27,18 @@ import { standInModel, standInTools } from "./standins.ts";
 const ATOLL = fileURLToPath(new URL("../atoll.ts", import.meta.url));
 const INDEPENDENT = fileURLToPath(new URL("../../test/independent/verify.py", import.meta.url));
 const started = performance.now();
-const folder = mkdtempSync(join(tmpdir(), "atoll-demo-"));
 const at = (name: string): string => join(folder, name);
-const keep = process.argv.includes("--keep");
+const { values } = parseArgs({
+  options: { keep: { type: "boolean" }, help: { type: "boolean", short: "h" } },
+});
+if (values.help === true) {
+  console.log(`usage: npm run demo [-- --keep]
+The whole story on this machine, each step checked: keys, policy, guardian, calls allowed, denied, escalated and approved, freeze,
+evidence and a forgery; as root on Linux an island too. --keep leaves the folder with everything in it.`);
+  process.exit(0);
+}
+const keep = values.keep === true;
+const folder = mkdtempSync(join(tmpdir(), "atoll-demo-"));
 
 let steps = 0;
 /** One line of the story: what happened, and how to do it oneself. */

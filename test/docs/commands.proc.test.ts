@@ -16,6 +16,7 @@ import { join, resolve } from "node:path";
 import { promisify } from "node:util";
 import { expect, test } from "vitest";
 import { atoll } from "../../cli/atoll.ts";
+import { COMMANDS } from "../../cli/commands.ts";
 import { isObject, parseJson } from "../../kernel/contracts/contracts.ts";
 
 const ROOT = resolve(import.meta.dirname, "../..");
@@ -68,6 +69,19 @@ test("every command line in the documents names commands and options that there 
       checked++;
     }
   expect(checked).toBeGreaterThan(50);
+});
+
+test("README names every command, and every word of its table is a command or a verb of one", async () => {
+  const rows = [...page("README.md").matchAll(/^\| `atoll ([^`]+)` \|/gm)].map(([, words = ""]) => words);
+  const named: string[] = [];
+  for (const row of rows) {
+    const [first = "", ...rest] = row.split(/ · | /);
+    const verbs = NESTED.includes(first);
+    named.push(first, ...(verbs ? [] : rest));
+    const text = await help([first]);
+    for (const verb of verbs ? rest : []) expect([row, verb, text.includes(verb)]).toEqual([row, verb, true]);
+  }
+  expect(named.toSorted()).toEqual(Object.keys(COMMANDS).toSorted());
 });
 
 test("every npm script in the documents is in package.json", () => {
