@@ -253,15 +253,16 @@ async function pump(
       done = true;
       return;
     }
-    const value = parseJson(new TextEncoder().encode(data), LIMITS.chat);
+    const value = parseJson(data, LIMITS.chat);
     if (!isObject(value)) throw new SseError("an event of the stream is no object");
     if (value["type"] === "error" || isObject(value["error"]))
       throw new UpstreamError("ERR_CONNECTOR_FAILED", "the upstream reported an error in its stream", false);
     for (const step of stream.feed(value)) {
       if (step.kind === "send") {
-        out.write(sse(step.chunk));
+        out.put(sse(step.chunk));
         continue;
       }
+      out.write();
       out.hold();
       const ruled = await ruleCalls(job.s, job.caller, job.dialect.source, step.calls, job.signal);
       out.quiet();
@@ -269,13 +270,19 @@ async function pump(
       chunks.forEach((chunk, i) => {
         const noted = i === chunks.length - 1 && ruled.notes.length > 0;
         const data = noted ? { ...chunk.data, atoll: notesValue(ruled.notes) } : chunk.data;
-        out.write(sse({ event: chunk.event, data }));
+        out.put(sse({ event: chunk.event, data }));
       });
     }
   };
   for await (const bytes of body) {
-    for (const event of parser.feed(bytes)) await take(event.data);
+    try {
+      for (const event of parser.feed(bytes)) await take(event.data);
+    } finally {
+      // One piece for what came in one; what was put before a fault is sent before it is told.
+      out.write();
+    }
     await out.drained(job.signal);
   }
   for (const event of parser.end()) await take(event.data);
+  out.write();
 }

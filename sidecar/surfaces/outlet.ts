@@ -7,6 +7,8 @@ const BEAT_MS = 5_000;
 export class Outlet {
   readonly #reply: FastifyReply;
   #timer: NodeJS.Timeout | undefined;
+  #text = "";
+  #begun = false;
   opened = false;
   constructor(reply: FastifyReply) {
     this.#reply = reply;
@@ -21,10 +23,21 @@ export class Outlet {
       "x-accel-buffering": "no",
       ...headers,
     });
-    this.#reply.raw.flushHeaders();
+    // With the first text where it is there already, and by themselves where it is not.
+    setImmediate(() => {
+      if (!this.#begun && !this.#reply.raw.destroyed) this.#reply.raw.flushHeaders();
+    });
   }
-  write(text: string): void {
-    if (this.opened && !this.#reply.raw.destroyed) this.#reply.raw.write(text);
+  /** Goes out with what follows in the same turn, at the next `write`. */
+  put(text: string): void {
+    this.#text += text;
+  }
+  write(text = ""): void {
+    const all = this.#text + text;
+    this.#text = "";
+    if (all === "" || !this.opened || this.#reply.raw.destroyed) return;
+    this.#begun = true;
+    this.#reply.raw.write(all);
   }
   /** Comments keep a stream alive while a person is asked. */
   hold(): void {
@@ -53,6 +66,8 @@ export class Outlet {
   }
   end(): void {
     this.quiet();
+    this.write();
+    this.#begun = true;
     if (this.opened) this.#reply.raw.end();
   }
 }
