@@ -11,10 +11,12 @@ import { asked, text, amount } from "../kind-e2e/asked.ts";
 import type { OpenJournal } from "../sidecar/journal/journal.ts";
 import { attestation, newSigner, open, session } from "../test/journal/scene.ts";
 
-const wish = asked("usage: node bench/journal.ts [--seconds 5] [--dir DIR]", {
-  seconds: amount(5, 1),
-  dir: text(tmpdir()),
-});
+const wish = asked(
+  `usage: node bench/journal.ts [--seconds 5] [--dir DIR]
+exit 0 when 64 writers make 25 times the durable appends of one, 1 otherwise. A disk whose sync costs next to nothing leaves little to
+share: there the records that share a sync, which are printed too, are the better figure.`,
+  { seconds: amount(5, 1), dir: text(tmpdir()) },
+);
 const seconds = wish.seconds;
 const home = mkdtempSync(join(wish.dir, "atoll-bench-journal-"));
 
@@ -55,5 +57,7 @@ for (let round = 0; round < 3; round++) {
   );
 }
 rounds.sort((a, b) => a - b);
-console.log(`median x ${(rounds[1] ?? 0).toFixed(1)} (>= 25)`);
+const median = rounds[1] ?? 0;
+console.log(`median x ${median.toFixed(1)} (>= 25)${median >= 25 ? "" : ": missed"}`);
+process.exitCode = median >= 25 ? 0 : 1;
 rmSync(home, { recursive: true, force: true });
