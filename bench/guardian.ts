@@ -7,8 +7,8 @@ import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { parseArgs } from "node:util";
 import type { JsonObject } from "../kernel/contracts/contracts.ts";
+import { amount, asked, someOf } from "../kind-e2e/asked.ts";
 import { GUARDIAN_MEMORY } from "../kind-e2e/images.ts";
 import { place } from "../test/guard/lab.ts";
 import { guardianProgram } from "./guardian-program.ts";
@@ -21,20 +21,16 @@ into a scratch folder, never into the project. Only ratios carry over to another
 const here = (name: string): string => fileURLToPath(new URL(name, import.meta.url));
 const GATEWAY = "@portkey-ai/gateway@1.15.2";
 
-const { values } = parseArgs({
-  options: {
-    rounds: { type: "string", default: "3" },
-    requests: { type: "string", default: "6000" },
-    "no-gateway": { type: "boolean" },
-    parts: { type: "string", default: "allow,chat,stream,start" },
-    help: { type: "boolean", short: "h" },
-  },
+const wish = asked(USAGE, {
+  rounds: amount(3, 1),
+  requests: amount(6_000, 60),
+  parts: someOf("allow", "chat", "stream", "start"),
+  "no-gateway": false,
 });
+const { rounds, requests } = wish;
+const parts: ReadonlySet<string> = new Set(wish.parts);
 // What a machine sets for every Node of its own is not in the image: a thread reads all those certificates at each start.
 delete process.env["NODE_EXTRA_CA_CERTS"];
-const rounds = Number(values.rounds);
-const requests = Number(values.requests);
-const parts: ReadonlySet<string> = new Set(values.parts.split(","));
 const scratch = mkdtempSync(join(tmpdir(), "atoll-bench-"));
 const children: ChildProcess[] = [];
 
@@ -147,7 +143,7 @@ const row = (name: string, value: number, unit: string, bound = ""): void => {
 };
 
 function gateway(): string | undefined {
-  if (values["no-gateway"] === true) return undefined;
+  if (wish["no-gateway"] === true) return undefined;
   const folder = join(tmpdir(), "atoll-bench-gateway");
   const program = join(folder, "node_modules/@portkey-ai/gateway/build/start-server.js");
   if (existsSync(program)) return program;
@@ -213,10 +209,6 @@ function policy(mcp: string, v1: string, tools: number): JsonObject {
 }
 
 async function main(): Promise<number> {
-  if (values.help === true) {
-    console.log(USAGE);
-    return 0;
-  }
   const up = JSON.parse((await launch(1, [here("./guardian-upstream.ts")], /mcp/)).line) as Record<
     "mcp" | "v1",
     string

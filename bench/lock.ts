@@ -8,8 +8,8 @@ import { chmodSync, mkdtempSync, readdirSync, readFileSync, rmSync } from "node:
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
-import { parseArgs } from "node:util";
 import type { JsonObject } from "../kernel/contracts/contracts.ts";
+import { amount, asked, oneOf } from "../kind-e2e/asked.ts";
 import { GUARDIAN_MEMORY } from "../kind-e2e/images.ts";
 import { AGENT_PORTS, GUARDIAN_UID, lockRules } from "../sidecar/lock/lock.ts";
 import { place } from "../test/guard/lab.ts";
@@ -27,25 +27,18 @@ the wall or by processor time of all ends, or takes 100 ms to load.
 const BOUND = 0.95;
 const LOAD_BOUND_MS = 100;
 
-const { values } = parseArgs({
-  options: {
-    quads: { type: "string", default: "24" },
-    warm: { type: "string", default: "15000" },
-    only: { type: "string" },
-    plant: { type: "boolean" },
-    help: { type: "boolean", short: "h" },
-  },
+const wish = asked(USAGE, {
+  quads: amount(24, 1),
+  warm: amount(15_000),
+  only: oneOf("small", "large", "fresh"),
+  plant: false,
 });
-if (values.help === true) {
-  console.log(USAGE);
-  process.exit(0);
-}
-const quads = Number(values.quads);
+const { quads } = wish;
 
 /** The rules that are measured; planted ones are what each packet of every chain on a hook meets first. */
 const useless = Array.from({ length: 2_000 }, (_, n) => `    tcp sport ${n + 1} tcp dport ${n + 1} counter`);
 const rules =
-  values.plant === true
+  wish.plant === true
     ? lockRules().replaceAll("policy drop;\n", `policy drop;\n${useless.join("\n")}\n`)
     : lockRules();
 
@@ -127,7 +120,7 @@ const ROADS = [
     name: "small answers, a connection for each call on both sides",
     fire: call("do", 600, { fresh: true }),
   },
-].filter(({ key }) => values.only === undefined || values.only === key);
+].filter(({ key }) => wish.only === undefined || wish.only === key);
 
 /** What carries packets besides the ends themselves. */
 const softirqs = readdirSync("/proc")
@@ -248,7 +241,7 @@ async function main(): Promise<number> {
   };
 
   let missed = false;
-  const warm = Number(values.warm);
+  const warm = wish.warm;
   await fire({ ...call("do", warm) });
   for (const { name, fire: f } of ROADS) {
     await begin(f, true);
@@ -256,7 +249,7 @@ async function main(): Promise<number> {
     await upstream.ask({ fresh: f.fresh === true });
     const { ratios, first, second } = await compare(quads, turn(f, false), turn(f, true));
     console.log(`${name}\n  open:   ${half(first)}\n  locked: ${half(second)}`);
-    const same = values.plant === true ? 0 : Math.ceil(quads / 2);
+    const same = wish.plant === true ? 0 : Math.ceil(quads / 2);
     const nothing = await compare(same, turn(f, false), turn(f, false));
     if (ratios.length < quads / 2) {
       missed = true;
