@@ -143,7 +143,7 @@ const row = (name: string, value: number, unit: string, bound = ""): void => {
 };
 
 function gateway(): string | undefined {
-  if (wish["no-gateway"] === true) return undefined;
+  if (wish["no-gateway"]) return undefined;
   const folder = join(tmpdir(), "atoll-bench-gateway");
   const program = join(folder, "node_modules/@portkey-ai/gateway/build/start-server.js");
   if (existsSync(program)) return program;

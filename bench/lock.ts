@@ -37,10 +37,9 @@ const { quads } = wish;
 
 /** The rules that are measured; planted ones are what each packet of every chain on a hook meets first. */
 const useless = Array.from({ length: 2_000 }, (_, n) => `    tcp sport ${n + 1} tcp dport ${n + 1} counter`);
-const rules =
-  wish.plant === true
-    ? lockRules().replaceAll("policy drop;\n", `policy drop;\n${useless.join("\n")}\n`)
-    : lockRules();
+const rules = wish.plant
+  ? lockRules().replaceAll("policy drop;\n", `policy drop;\n${useless.join("\n")}\n`)
+  : lockRules();
 
 const children: ChildProcess[] = [];
 /** A program that answers a line with a line. */
@@ -249,7 +248,7 @@ async function main(): Promise<number> {
     await upstream.ask({ fresh: f.fresh === true });
     const { ratios, first, second } = await compare(quads, turn(f, false), turn(f, true));
     console.log(`${name}\n  open:   ${half(first)}\n  locked: ${half(second)}`);
-    const same = wish.plant === true ? 0 : Math.ceil(quads / 2);
+    const same = wish.plant ? 0 : Math.ceil(quads / 2);
     const nothing = await compare(same, turn(f, false), turn(f, false));
     if (ratios.length < quads / 2) {
       missed = true;
