@@ -197,6 +197,8 @@ async function judge(
     // As a restart does it: what was under way is closed as unknown, and nothing is carried out.
     const { unknown } = standing.restored(journal.ownSession, OPTIONS.clock());
     if (unknown.length > 0) await journal.append(unknown, []).durable;
+    // Who waited for the sync goes on before what a restart needs is followed; a checkpoint waits for that.
+    await journal.checkpoint();
     const again = standing.restored(journal.ownSession, OPTIONS.clock());
     if (again.unknown.length > 0) return `${again.unknown.length} calls are still open`;
   } finally {
