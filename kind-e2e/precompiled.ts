@@ -1,14 +1,11 @@
-// A program in three files: its text as one function (NAME.cjs), the code that V8 made of it while building, when it
-// was started once (NAME.cache), and a module that joins the two (NAME.js). A process then starts without reading two megabytes first:
+// A program in three files: its text as one function (NAME.cjs), the code that V8 made of it while building
+// (NAME.cache), and a module that joins the two (NAME.js). A process then starts without reading two megabytes first:
 // where the code is another Node's, or of another text, V8 says so and reads as always. Same sources, same bytes, the
 // code included. Whoever can write beside a program can write the program: the code is trusted as the text is.
 
 import { spawnSync } from "node:child_process";
-import * as crypto from "node:crypto";
 import { readFileSync, writeFileSync } from "node:fs";
-import { createRequire } from "node:module";
-import { basename, dirname, join } from "node:path";
-import { pathToFileURL } from "node:url";
+import { basename, join } from "node:path";
 import { Script } from "node:vm";
 import { setFlagsFromString } from "node:v8";
 import { build } from "esbuild";
@@ -67,7 +64,7 @@ export async function buildPrecompiled(
   const options = {
     absWorkingDir: root,
     stdin: {
-      contents: Object.entries({ ...exports, rehearse: "kind-e2e/rehearsal.ts" })
+      contents: Object.entries(exports)
         .map(([what, from]) => `export { ${what} } from "./${from}";`)
         .join("\n"),
       resolveDir: root,
@@ -104,7 +101,7 @@ export async function buildPrecompiled(
     // The seeds that a process otherwise draws order tables in the code, and threads of V8 decide when it is made.
     ["--predictable", "--hash-seed=42", "--random-seed=42", import.meta.filename, at("cjs"), at("cache")],
     // What the machine sets for its own Node is not the program's.
-    { encoding: "utf8", env: { ...process.env, NODE_OPTIONS: "", NODE_EXTRA_CA_CERTS: "" } },
+    { encoding: "utf8", env: { ...process.env, NODE_OPTIONS: "" } },
   );
   if (made.status !== 0) throw new Failure(`no code was made of ${name}: ${made.stderr}`);
   writeFileSync(at("js"), loader(name, Object.keys(exports)));
@@ -128,46 +125,17 @@ const program = script.runInThisContext()(
 ${exports.map((e) => `export const ${e} = program.${e};`).join("\n")}
 `;
 
-/** What V8 made of a program when it was read and started: a start compiles nothing that another start needs too. */
-async function precompile(from: string, to: string): Promise<void> {
-  // All that ran is kept, however long ago.
-  setFlagsFromString("--no-flush-bytecode");
+/** What V8 makes of a program when it reads it. Code of functions that ran would be more, and differ from run to run. */
+function precompile(from: string, to: string): void {
   // No path of this machine goes into the code.
   const script = new Script(readFileSync(from, "latin1"), { filename: basename(from) });
-  const url = pathToFileURL(from).href;
-  const program: { readonly rehearse: () => Promise<void> } = script.runInThisContext()(
-    withoutChance(createRequire(url)),
-    url,
-    dirname(from),
-  );
-  await program.rehearse();
-  // The settings of an ordinary process: code made under others is not taken.
-  for (const flag of ["--flush-bytecode", "--hash-seed=0", "--random-seed=0"]) setFlagsFromString(flag);
+  // The seeds of an ordinary process: code made under other settings is not taken.
+  setFlagsFromString("--hash-seed=0");
+  setFlagsFromString("--random-seed=0");
   writeFileSync(to, script.createCachedData());
-}
-
-/** Code remembers a little of what it was used on: here no two runs differ in that. */
-function withoutChance(require: NodeJS.Require): (name: string) => unknown {
-  const { createPrivateKey, createPublicKey } = crypto;
-  let moment = 0;
-  performance.now = () => (moment += 0.25);
-  Date.now = () => 1_800_000_000_000 + Math.floor(moment);
-  const head = Buffer.from("302e020100300506032b657004220420", "hex");
-  let key = 0;
-  const fixed = {
-    ...crypto,
-    randomBytes: (size: number) => Buffer.alloc(size, (moment += 1)),
-    generateKeyPairSync: () => {
-      const der = Buffer.concat([head, Buffer.alloc(32, ++key)]);
-      const privateKey = createPrivateKey({ key: der, format: "der", type: "pkcs8" });
-      return { privateKey, publicKey: createPublicKey(privateKey) };
-    },
-  };
-  return (name) => (/^(node:)?crypto$/.test(name) ? fixed : require(name));
 }
 
 if (import.meta.main) {
   const [, , from = "", to = ""] = process.argv;
-  await precompile(from, to);
-  process.exit();
+  precompile(from, to);
 }

@@ -70,10 +70,6 @@ test("the guardian starts from code that was made of it: of one byte a character
     expect(/[^\0-\x7f]/.test(text)).toBe(false);
     // A pattern of the threat scan in another script.
     expect(text).toContain("\\u5ffd\\u7565");
-    // What a start runs is compiled already, what it does not run is not.
-    const words = ["an outcome could not be recorded", "the ledger refuses record"];
-    for (const word of words) expect(text).toContain(word);
-    expect(words.map((word) => at("a", "cache").includes(word))).toEqual([true, false]);
     const refused = (cache: Buffer): string => {
       writeFileSync(join(made, "cache"), cache);
       const look = `const { readFileSync } = require("node:fs"); const s = new (require("node:vm").Script)(readFileSync(${JSON.stringify(join(made, "a/guardian.cjs"))}, "latin1"), { cachedData: readFileSync(${JSON.stringify(join(made, "cache"))}) }); console.log(s.cachedDataRejected)`;
